@@ -1,0 +1,36 @@
+"""The Gaussian bottleneck, shared by every variational model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from aebench.contracts import Autoencoder, Code
+
+
+def gaussian_bottleneck(h: Tensor, kl_weight: float, stochastic: bool, generator: Generator | None) -> Code:
+    """Diagonal Gaussian posterior N(mu, sigma^2), reparameterised (Kingma & Welling 2014, eq. 10).
+
+    Args:
+        h: (B, 2 * latent_dim): mu, then log sigma.
+        kl_weight: beta, the weight of KL(posterior || N(0, I)) (Higgins et al. 2017, eq. 4).
+        stochastic: draw z from the posterior; otherwise z is its mean.
+        generator: source of the noise, on h's device.
+
+    Returns:
+        Code with z (B, latent_dim) and penalty beta * KL, summed over dimensions, averaged over the batch.
+    """
+    mu, log_sigma = h.chunk(2, dim=1)
+    sigma = log_sigma.exp()
+    kl = 0.5 * (mu**2 + sigma**2 - 1) - log_sigma
+    z = mu + sigma * standard_normal(mu.shape, mu.device, generator) if stochastic else mu
+    return Code(z, kl_weight * kl.sum(dim=1).mean())
+
+
+def sample_standard_normal(model: Autoencoder, n: int, generator: Generator) -> Tensor:
+    """n images decoded from z ~ N(0, I): (n, *input_shape) in [0, 1]."""
+    return torch.sigmoid(model.decode(standard_normal((n, model.latent_dim), generator.device, generator)))
+
+
+def standard_normal(shape: tuple[int, ...], device: torch.device, generator: Generator | None) -> Tensor:
+    return torch.randn(shape, device=device, generator=generator)

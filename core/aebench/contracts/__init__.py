@@ -1,0 +1,49 @@
+"""What a plugin author reads: the model, the task, the data, and the records that register them."""
+
+from aebench.contracts.autoencoder import (
+    Autoencoder,
+    Code,
+    Loss,
+    SelfFitting,
+    Stage,
+    binary_cross_entropy,
+    straight_line,
+)
+from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages, Split
+from aebench.contracts.records import (
+    AutoencoderRecord,
+    Capability,
+    DatasetRecord,
+    Params,
+    TaskRecord,
+)
+from aebench.contracts.task import Animation, Context, Evaluation, Metric, Skip, Table
+from aebench.errors import AebenchError
+from aebench.hookspecs import hookimpl
+
+__all__ = [
+    "AebenchError",
+    "Animation",
+    "Autoencoder",
+    "AutoencoderRecord",
+    "Capability",
+    "Code",
+    "Context",
+    "DatasetInfo",
+    "DatasetRecord",
+    "Evaluation",
+    "ImageDataset",
+    "Loss",
+    "Metric",
+    "Params",
+    "RawImages",
+    "SelfFitting",
+    "Skip",
+    "Split",
+    "Stage",
+    "Table",
+    "TaskRecord",
+    "binary_cross_entropy",
+    "hookimpl",
+    "straight_line",
+]

@@ -1,0 +1,169 @@
+"""The data a benchmark runs on: images in memory as uint8, in three disjoint splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def to_unit_interval(images: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 in [0, 1]."""
+    return images.float().div_(255)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and, where there are any, their labels.
+
+    Attributes:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64 class indices, or None.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def x(self, index: Tensor | slice = slice(None)) -> Tensor:
+        """The images at `index` as float32 in [0, 1]."""
+        return to_unit_interval(self.images[index])
+
+    def batches(self, size: int = 1000) -> Iterator[Tensor]:
+        """All images in order, float32 in [0, 1], `size` at a time."""
+        for images in self.images.split(size):
+            yield to_unit_interval(images)
+
+    def to(self, device: torch.device | str) -> Split:
+        return Split(self.images.to(device), None if self.labels is None else self.labels.to(device))
+
+    def where(self, keep: Tensor) -> Split:
+        """The rows at which the boolean mask `keep` (N,) is true."""
+        return Split(self.images[keep], None if self.labels is None else self.labels[keep])
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What can be known of a data set without touching its pixels; planning needs no more.
+
+    Attributes:
+        name: as registered.
+        title: for people.
+        input_shape: (C, H, W).
+        classes: names of the classes by index; empty when there are no labels.
+        sizes: images in (train, validation, test).
+        batch_size: the training batch size that suits the data set.
+        fingerprint: SHA-256 over all splits' pixels and labels.
+    """
+
+    name: str
+    title: str
+    input_shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    sizes: tuple[int, int, int]
+    batch_size: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A data set, split and ready: `train` to fit, `validation` to watch, `test` to report."""
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    batch_size: int
+    train: Split
+    validation: Split
+    test: Split
+
+    @cached_property
+    def info(self) -> DatasetInfo:
+        channels, height, width = self.train.images.shape[1:]
+        return DatasetInfo(
+            name=self.name,
+            title=self.title,
+            input_shape=(channels, height, width),
+            classes=self.classes,
+            sizes=(len(self.train), len(self.validation), len(self.test)),
+            batch_size=self.batch_size,
+            fingerprint=self._fingerprint(),
+        )
+
+    def to(self, device: torch.device | str) -> ImageDataset:
+        return replace(
+            self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
+        )
+
+    def without_class(self, held_out: int) -> ImageDataset:
+        """The same data with one class missing from training and validation; the test split stays whole."""
+
+        def drop(split: Split) -> Split:
+            assert split.labels is not None, "holding out a class needs labels"
+            return split.where(split.labels != held_out)
+
+        return replace(self, train=drop(self.train), validation=drop(self.validation))
+
+    def save(self, path: Path) -> None:
+        """Write everything to one safetensors file, which other processes can map instead of copying."""
+        tensors = {f"{name}.images": split.images for name, split in self._splits()}
+        tensors |= {f"{name}.labels": split.labels for name, split in self._splits() if split.labels is not None}
+        about = {"name": self.name, "title": self.title, "classes": self.classes, "batch_size": self.batch_size}
+        save_file({key: value.contiguous() for key, value in tensors.items()}, path, {"about": json.dumps(about)})
+
+    @classmethod
+    def open(cls, path: Path) -> ImageDataset:
+        """Read what `save` wrote."""
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["about"])
+            keys = set(file.keys())
+            splits = {
+                name: Split(
+                    file.get_tensor(f"{name}.images"),
+                    file.get_tensor(f"{name}.labels") if f"{name}.labels" in keys else None,
+                )
+                for name in ("train", "validation", "test")
+            }
+        return cls(about["name"], about["title"], tuple(about["classes"]), about["batch_size"], **splits)
+
+    def _splits(self) -> tuple[tuple[str, Split], ...]:
+        return ("train", self.train), ("validation", self.validation), ("test", self.test)
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for name, split in self._splits():
+            digest.update(f"{name}{tuple(split.images.shape)}".encode())
+            digest.update(np.ascontiguousarray(split.images.cpu().numpy()).data)
+            if split.labels is not None:
+                digest.update(np.ascontiguousarray(split.labels.cpu().numpy()).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class RawImages:
+    """What a data set's loader returns; the core cuts it into splits.
+
+    Attributes:
+        images: (N, C, H, W) uint8, the images to train on.
+        labels: (N,) int64 class indices from 0, or None.
+        test_images: (M, C, H, W) uint8, the standard test split; None to have one cut off at random.
+        test_labels: (M,) int64, given exactly when `labels` and `test_images` are.
+        classes: names of the classes by index; empty without labels.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+    test_images: Tensor | None = None
+    test_labels: Tensor | None = None
+    classes: tuple[str, ...] = ()

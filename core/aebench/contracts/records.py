@@ -1,0 +1,117 @@
+"""The records a plugin's hooks return: what is registered, under which name, and how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from aebench.contracts.autoencoder import Autoencoder
+from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages
+from aebench.contracts.task import Context, Evaluation, Metric, Skip
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Capability(StrEnum):
+    """What a model can do beyond encoding and decoding."""
+
+    SAMPLE = "sample"  # draws images from a prior: Autoencoder.sample
+
+
+class Params(BaseModel):
+    """Base of a plugin's parameters: frozen, strict, and every unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: Name
+    title: str
+    summary: str
+    source: str = ""
+    params: type[BaseModel] = Params
+
+
+class AutoencoderRecord(_Record):
+    """Registers a model.
+
+    Attributes:
+        name: `[a-z][a-z0-9_]*`, unique among all models.
+        title: for people.
+        summary: one line.
+        source: the paper.
+        params: a pydantic model whose fields all have defaults.
+        build: (input_shape, latent_dim, params) -> an untrained Autoencoder on the CPU. It may draw from torch's
+            default generator, which the core has seeded for it.
+        capabilities: what tasks may ask of it.
+    """
+
+    build: Callable[[tuple[int, int, int], int, Any], Autoencoder]
+    capabilities: frozenset[Capability] = frozenset()
+
+
+def _always(model: AutoencoderRecord, dataset: DatasetInfo) -> Skip | None:
+    return None
+
+
+class TaskRecord(_Record):
+    """Registers a task.
+
+    Attributes:
+        name, title, summary, source, params: as for a model.
+        evaluate: (model, data, context) -> Evaluation. The model is trained, frozen and in evaluation mode, the data
+            on its device. Deterministic given the context's seed; it returns values and never logs, saves or prints.
+        metrics: every metric that `evaluate` returns; exactly one is primary.
+        profile: the training it needs: "general", or "anomaly" for one with a class held out, or one of the user's.
+        requires: capabilities without which a model is skipped.
+        needs_labels: a data set without labels is skipped.
+        condition: (model record, dataset info) -> Skip(reason) for anything else that rules a pairing out.
+    """
+
+    evaluate: Callable[[Autoencoder, ImageDataset, Context], Evaluation]
+    metrics: tuple[Metric, ...]
+    profile: str = "general"
+    requires: frozenset[Capability] = frozenset()
+    needs_labels: bool = False
+    condition: Callable[[AutoencoderRecord, DatasetInfo], Skip | None] = _always
+
+    @model_validator(mode="after")
+    def _one_primary_metric(self) -> TaskRecord:
+        names = [metric.name for metric in self.metrics]
+        if len(set(names)) != len(names):
+            raise ValueError(f"metric names must be unique, got {names}")
+        if sum(metric.primary for metric in self.metrics) != 1:
+            raise ValueError(f"exactly one of the metrics {names} must be primary")
+        return self
+
+    @property
+    def primary(self) -> Metric:
+        return next(metric for metric in self.metrics if metric.primary)
+
+    def supports(self, model: AutoencoderRecord, dataset: DatasetInfo) -> Skip | None:
+        """Why this task is not asked of `model` on `dataset`, or None; asked before anything is trained."""
+        missing = sorted(self.requires - model.capabilities)
+        if missing:
+            return Skip(f"{model.name} has no capability '{', '.join(missing)}'")
+        if self.needs_labels and not dataset.classes:
+            return Skip(f"{dataset.name} has no labels")
+        return self.condition(model, dataset)
+
+
+class DatasetRecord(_Record):
+    """Registers a data set.
+
+    Attributes:
+        name, title, summary, source, params: as for a model; params may have fields without a default.
+        load: (params, data_dir) -> RawImages. Downloads into `data_dir` what is not there yet.
+        batch_size: the training batch size that suits its size.
+    """
+
+    load: Callable[[Any, Path], RawImages]
+    batch_size: int = Field(default=256, gt=1)

@@ -1,0 +1,136 @@
+"""The data sets that ship with aebench, and how raw images become a split `ImageDataset`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aebench.contracts import DatasetRecord, ImageDataset, Params, RawImages, Split, hookimpl
+from aebench.datasets.mnist_family import MNIST_MD5, TorchvisionParams, torchvision_loader
+from aebench.datasets.own_images import ArrayParams, FolderParams, load_folder, load_npz
+from aebench.errors import AebenchError
+from aebench.seeds import derive_seed
+
+MINIMUM_IMAGES = 20
+TEST_SHARE = 1 / 5  # of all images, where there is no standard test split
+VALIDATION_SHARE = 1 / 12  # of the training images: 5,000 of MNIST's 60,000
+
+
+def load_dataset(record: DatasetRecord, params: Any, data_dir: Path, suite_seed: int) -> ImageDataset:
+    """Load a data set and cut it into disjoint splits.
+
+    The standard test split is kept; without one, a fifth of the images becomes the test split. A twelfth of the rest
+    becomes the validation split. Which images go where depends on the suite's seed alone.
+
+    Raises:
+        AebenchError: the data cannot be had, or is not what the loader promises.
+    """
+    raw = record.load(params, data_dir)
+    _check(record.name, raw)
+    generator = torch.Generator().manual_seed(derive_seed(suite_seed, use="splits"))
+    rest = Split(raw.images, raw.labels)
+    if raw.test_images is not None:
+        test = Split(raw.test_images, raw.test_labels)
+    else:
+        rest, test = _cut(rest, TEST_SHARE, generator)
+    train, validation = _cut(rest, VALIDATION_SHARE, generator)
+    return ImageDataset(record.name, record.title, raw.classes, record.batch_size, train, validation, test)
+
+
+def _cut(split: Split, share: float, generator: torch.Generator) -> tuple[Split, Split]:
+    """(all but a random share, that share)."""
+    order = torch.randperm(len(split), generator=generator)
+    size = max(1, round(len(split) * share))
+    kept, cut = order[size:].sort().values, order[:size].sort().values
+    return tuple(Split(split.images[i], None if split.labels is None else split.labels[i]) for i in (kept, cut))  # type: ignore[return-value]
+
+
+def _check(name: str, raw: RawImages) -> None:
+    for images, labels in ((raw.images, raw.labels), (raw.test_images, raw.test_labels)):
+        if images is None:
+            continue
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise AebenchError(
+                f"data set '{name}': images must be (N, C, H, W) uint8, got {tuple(images.shape)} {images.dtype}"
+            )
+        if labels is None:
+            continue
+        if labels.dtype != torch.int64 or len(labels) != len(images):
+            raise AebenchError(
+                f"data set '{name}': labels must be ({len(images)},) int64, got {tuple(labels.shape)} {labels.dtype}"
+            )
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(raw.classes):
+            raise AebenchError(
+                f"data set '{name}': labels must lie in 0..{len(raw.classes) - 1}, "
+                f"got {int(labels.min())}..{int(labels.max())}"
+            )
+    if raw.labels is None and raw.classes:
+        raise AebenchError(f"data set '{name}': has class names but no labels")
+    if raw.test_images is not None and (raw.labels is None) != (raw.test_labels is None):
+        raise AebenchError(f"data set '{name}': training and test images must both have labels or both have none")
+    if len(raw.images) < MINIMUM_IMAGES:
+        raise AebenchError(f"data set '{name}': needs at least {MINIMUM_IMAGES} images, got {len(raw.images)}")
+
+
+def _digits(params: Params, data_dir: Path) -> RawImages:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    return RawImages(images, labels, classes=tuple(str(digit) for digit in range(10)))
+
+
+@hookimpl
+def aebench_datasets() -> list[DatasetRecord]:
+    return [
+        DatasetRecord(
+            name="digits",
+            title="Digits (8x8)",
+            summary="1,797 handwritten digits of 8x8 pixels that ship with scikit-learn; no download",
+            source="Alpaydin & Kaynak 1998, UCI Optical Recognition of Handwritten Digits",
+            load=_digits,
+            batch_size=64,
+        ),
+        DatasetRecord(
+            name="mnist",
+            title="MNIST",
+            summary="70,000 handwritten digits, padded to 32x32; the article's protocol",
+            source="LeCun, Bottou, Bengio & Haffner 1998",
+            params=TorchvisionParams,
+            load=torchvision_loader("MNIST", MNIST_MD5),
+        ),
+        DatasetRecord(
+            name="fashion_mnist",
+            title="Fashion-MNIST",
+            summary="70,000 articles of clothing in MNIST's format, padded to 32x32",
+            source="Xiao, Rasul & Vollgraf 2017",
+            params=TorchvisionParams,
+            load=torchvision_loader("FashionMNIST", {}),
+        ),
+        DatasetRecord(
+            name="kmnist",
+            title="KMNIST",
+            summary="70,000 cursive Japanese characters in MNIST's format, padded to 32x32",
+            source="Clanuwat et al. 2018",
+            params=TorchvisionParams,
+            load=torchvision_loader("KMNIST", {}),
+        ),
+        DatasetRecord(
+            name="folder",
+            title="Folder of images",
+            summary="your own images: --dataset DIRECTORY; subfolders are the classes",
+            params=FolderParams,
+            load=load_folder,
+        ),
+        DatasetRecord(
+            name="npz",
+            title="NumPy arrays",
+            summary="your own arrays: --dataset FILE.npz with x and, optionally, y",
+            params=ArrayParams,
+            load=load_npz,
+        ),
+    ]

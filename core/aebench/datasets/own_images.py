@@ -1,0 +1,89 @@
+"""A user's own images: a folder of files, or arrays in an .npz file."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from aebench.contracts import Params, RawImages
+from aebench.errors import AebenchError
+
+class FolderParams(Params):
+    """A folder of images, resized to squares; subfolders, where there are any, are the classes."""
+
+    path: str
+    size: int = Field(default=32, gt=1)
+    color: bool = False
+
+
+def load_folder(params: FolderParams, data_dir: Path) -> RawImages:
+    from PIL import Image, UnidentifiedImageError
+
+    root = Path(params.path).expanduser()
+    if not root.is_dir():
+        raise AebenchError(f"{root} is not a folder of images")
+    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and _image_files(entry))
+    labelled = [(file, i) for i, name in enumerate(classes) for file in _image_files(root / name)]
+    files = labelled or [(file, 0) for file in _image_files(root)]
+    if not files:
+        raise AebenchError(f"{root} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}), nor folders of them")
+    images = []
+    for file, _ in files:
+        try:
+            with Image.open(file) as image:
+                square = image.convert("RGB" if params.color else "L").resize((params.size, params.size))
+        except (UnidentifiedImageError, OSError) as error:
+            raise AebenchError(f"{file} cannot be read as an image: {error}") from error
+        images.append(np.atleast_3d(np.asarray(square)))
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    labels = torch.tensor([label for _, label in files]) if labelled else None
+    return RawImages(pixels, labels, classes=tuple(classes))
+
+
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+
+
+class ArrayParams(Params):
+    """An .npz file with `x` (N, H, W) or (N, H, W, C), uint8 or float in [0, 1], and optionally `y` (N,)."""
+
+    path: str
+
+
+def load_npz(params: ArrayParams, data_dir: Path) -> RawImages:
+    path = Path(params.path).expanduser()
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("x", "y") if name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise AebenchError(f"{path} cannot be read as an .npz file: {error}") from error
+    if "x" not in arrays:
+        raise AebenchError(f"{path} has no array 'x'; it needs x (N, H, W) or (N, H, W, C) and may have y (N,)")
+    images = _pixels(path, arrays["x"])
+    if "y" not in arrays:
+        return RawImages(images)
+    names, labels = np.unique(arrays["y"], return_inverse=True)
+    return RawImages(images, torch.from_numpy(labels.astype(np.int64)), classes=tuple(str(name) for name in names))
+
+
+def _pixels(path: Path, x: np.ndarray[Any, Any]) -> Tensor:
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.ndim != 4 or x.shape[-1] not in (1, 3):
+        raise AebenchError(f"{path}: x must be (N, H, W) or (N, H, W, C) with 1 or 3 channels, got shape {x.shape}")
+    if np.issubdtype(x.dtype, np.floating):
+        if not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
+            raise AebenchError(f"{path}: floating-point x must lie in [0, 1]")
+        x = np.rint(x * 255).astype(np.uint8)
+    if x.dtype != np.uint8:
+        raise AebenchError(f"{path}: x must be uint8, or floating point in [0, 1], got {x.dtype}")
+    return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous()

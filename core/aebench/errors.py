@@ -1,0 +1,9 @@
+"""Errors a user can cause and mend; the command line prints them on one line."""
+
+
+class AebenchError(Exception):
+    """Something outside the code is wrong: the message says what, where it came from and what would be right."""
+
+
+class TrainingDiverged(AebenchError):
+    """The training loss of a model stopped being a finite number."""

@@ -1,0 +1,72 @@
+"""The dense encoder and decoder that all deep variants share (PROTOCOL: geometric widths, batch norm, ReLU)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
+from torch import Tensor, nn
+
+LAYERS = 3
+
+
+class DenseEncoder(nn.Module):
+    """From the pixels to the code: (B, C, H, W) -> (B, code_width).
+
+    Hidden blocks are Linear(no bias) -> BatchNorm -> ReLU; the last is a plain Linear.
+
+    Args:
+        input_shape: (C, H, W).
+        code_width: width of the output; the hidden widths follow from it, see `dense_widths`.
+    """
+
+    def __init__(self, input_shape: Sequence[int], code_width: int) -> None:
+        super().__init__()
+        self.blocks = _blocks([*dense_widths(prod(input_shape), code_width), code_width])
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.blocks(x.flatten(1))
+        return h
+
+
+class DenseDecoder(nn.Module):
+    """The encoder's mirror: code (B, latent_dim) -> logits (B, C, H, W).
+
+    Args:
+        latent_dim: width of the code; the hidden widths follow from it, see `dense_widths`.
+        output_shape: (C, H, W).
+    """
+
+    def __init__(self, latent_dim: int, output_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.output_shape = tuple(output_shape)
+        self.blocks = _blocks([*dense_widths(prod(output_shape), latent_dim), latent_dim][::-1])
+
+    def forward(self, z: Tensor) -> Tensor:
+        logits: Tensor = self.blocks(z)
+        return logits.unflatten(1, self.output_shape)
+
+
+def dense_widths(pixels: int, code_width: int, layers: int = LAYERS) -> list[int]:
+    """Input and hidden widths, shrinking geometrically from the pixels towards the code.
+
+    With ratio r = floor((pixels // code_width) ** (1 / layers)) these are pixels, pixels // r, pixels // r**2, ...
+    The root is taken in floating point, as in the reference: 512 ** (1/3) floors to 7.
+
+    >>> dense_widths(1024, 20)
+    [1024, 341, 113]
+    >>> dense_widths(1024, 2)
+    [1024, 146, 20]
+    """
+    ratio = max(1, int((pixels // code_width) ** (1 / layers)))
+    return [max(1, pixels // ratio**layer) for layer in range(layers)]
+
+
+def _blocks(widths: Sequence[int]) -> nn.Sequential:
+    *hidden, (inputs, outputs) = pairwise(widths)
+    return nn.Sequential(*(_hidden_block(*pair) for pair in hidden), nn.Linear(inputs, outputs))
+
+
+def _hidden_block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU())

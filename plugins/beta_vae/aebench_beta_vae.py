@@ -1,0 +1,56 @@
+"""Two beta-VAEs: the KL divergence weighs double in the strict one and half in the loose one."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Generator, Tensor
+
+from aebench.bottlenecks import gaussian_bottleneck, sample_standard_normal
+from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Code, Params, hookimpl
+from aebench.networks import DenseDecoder, DenseEncoder
+
+
+class StrictParams(Params):
+    """Weight of the KL divergence."""
+
+    beta: float = Field(default=2.0, ge=0)
+
+
+class LooseParams(Params):
+    """Weight of the KL divergence."""
+
+    beta: float = Field(default=0.5, ge=0)
+
+
+class BetaVAE(Autoencoder):
+    """A VAE whose KL divergence is weighted by beta (Higgins et al. 2017, eq. 4)."""
+
+    def __init__(
+        self, input_shape: tuple[int, int, int], latent_dim: int, params: StrictParams | LooseParams
+    ) -> None:
+        super().__init__(
+            input_shape, latent_dim, DenseEncoder(input_shape, 2 * latent_dim), DenseDecoder(latent_dim, input_shape)
+        )
+        self.beta = params.beta
+
+    def bottleneck(self, h: Tensor, stochastic: bool = False, generator: Generator | None = None) -> Code:
+        return gaussian_bottleneck(h, self.beta, stochastic, generator)
+
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        return sample_standard_normal(self, n, generator)
+
+
+@hookimpl
+def aebench_autoencoders() -> list[AutoencoderRecord]:
+    return [
+        AutoencoderRecord(
+            name=f"beta_vae_{kind}",
+            title=f"β-VAE ({kind})",
+            summary=f"a VAE with a {kind} prior: KL weighted {params().beta:g}",
+            source="Higgins et al. 2017",
+            params=params,
+            build=BetaVAE,
+            capabilities=frozenset({Capability.SAMPLE}),
+        )
+        for kind, params in (("strict", StrictParams), ("loose", LooseParams))
+    ]

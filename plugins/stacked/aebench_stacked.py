@@ -1,0 +1,89 @@
+"""The stacked autoencoder: the vanilla network, trained greedily, one pair of layers at a time."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from aebench.contracts import (
+    Autoencoder,
+    AutoencoderRecord,
+    Loss,
+    Params,
+    Stage,
+    binary_cross_entropy,
+    hookimpl,
+)
+from aebench.networks import DenseDecoder, DenseEncoder
+
+
+class StackedParams(Params):
+    """What an inner pair of layers reproduces.
+
+    `codes`: the data as encoded by the layers outside it, with squared errors summed over units (the article's words).
+    `pixels`: the images, through the frozen outer decoder layers (the article's code).
+    """
+
+    objective: Literal["codes", "pixels"] = "codes"
+
+
+class Stacked(Autoencoder):
+    """Trains the pair of the outermost layers as a shallow autoencoder, freezes it, and goes on inwards.
+
+    Args:
+        input_shape: (C, H, W).
+        latent_dim: width of the code.
+        objective: see `StackedParams`.
+    """
+
+    def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, objective: str) -> None:
+        encoder, decoder = DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
+        super().__init__(input_shape, latent_dim, encoder, decoder)
+        self.objective = objective
+        self.depth = len(encoder.blocks)
+
+    def stages(self, epochs: int) -> tuple[Stage, ...]:
+        """One stage per pair, from the outside in; the budget is divided evenly, the first stages get the remainder."""
+        each, remainder = divmod(epochs, self.depth)
+        return tuple(
+            Stage(
+                name=f"pair {pair + 1} of {self.depth}",
+                epochs=each + (pair < remainder),
+                loss=partial(self._pair_loss, pair),
+                trains=(self.encoder.blocks[pair], self.decoder.blocks[self.depth - 1 - pair]),
+            )
+            for pair in range(self.depth)
+        )
+
+    def _pair_loss(self, pair: int, x: Tensor, generator: Generator) -> Loss:
+        """Loss of one pair, counted from the outside; everything outside it is frozen."""
+        inner = self.depth - 1 - pair
+        encoded = self.encoder.blocks[:pair](x.flatten(1))
+        decoded = self.decoder.blocks[inner](self.encoder.blocks[pair](encoded))
+        if pair == 0 or self.objective == "pixels":
+            logits = self.decoder.blocks[inner + 1 :](decoded).unflatten(1, self.input_shape)
+            reconstruction = binary_cross_entropy(logits, x).mean()
+        else:
+            reconstruction = functional.mse_loss(decoded, encoded, reduction="none").sum(dim=1).mean()
+        return Loss(reconstruction, reconstruction, reconstruction.new_zeros(()))
+
+
+def build(input_shape: tuple[int, int, int], latent_dim: int, params: StackedParams) -> Stacked:
+    return Stacked(input_shape, latent_dim, params.objective)
+
+
+@hookimpl
+def aebench_autoencoders() -> list[AutoencoderRecord]:
+    return [
+        AutoencoderRecord(
+            name="stacked",
+            title="Stacked",
+            summary="the vanilla network, trained greedily from the outside in",
+            source="Bengio, Lamblin, Popovici & Larochelle 2007",
+            params=StackedParams,
+            build=build,
+        )
+    ]

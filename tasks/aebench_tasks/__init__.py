@@ -1,0 +1,1 @@
+"""The six evaluations that ship with aebench, one module each."""

@@ -1,0 +1,91 @@
+"""Whether images of a class that was left out of training stand out by their reconstruction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from aebench.contracts import (
+    AebenchError,
+    Autoencoder,
+    Context,
+    Evaluation,
+    ImageDataset,
+    Metric,
+    Params,
+    TaskRecord,
+    binary_cross_entropy,
+    hookimpl,
+)
+
+
+def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
+    """AUROC of the reconstruction error as anomaly score, and of the signed sum the article really used.
+
+    The error is the test image's BCE under the deterministic code. The signed sum adds up reconstruction minus image
+    over the pixels, under sampled codes, as in the published figures; it measures ink rather than error.
+    """
+    assert data.test.labels is not None
+    if context.held_out is None:
+        raise AebenchError("anomaly detection needs a profile that holds out a class (held_out)")
+    generator = context.generator()
+    errors, signed_sums = [], []
+    for x in data.test.batches():
+        errors.append(binary_cross_entropy(model.reconstruct_logits(x), x))
+        reconstructed = model.reconstruct(x, stochastic=True, generator=generator)
+        signed_sums.append((reconstructed - x).flatten(1).sum(dim=1))
+    anomalous = (data.test.labels == context.held_out).cpu().numpy()
+    if anomalous.all() or not anomalous.any():
+        raise AebenchError(f"the test split needs images of class {context.held_out} and of others")
+    error, signed_sum = (torch.cat(scores).cpu().numpy() for scores in (errors, signed_sums))
+    return Evaluation(
+        metrics={
+            "auroc": float(roc_auc_score(anomalous, error)),
+            "average_precision": float(average_precision_score(anomalous, error)),
+            "signed_sum_auroc": float(roc_auc_score(anomalous, signed_sum)),
+        },
+        figures={
+            "roc": _roc(
+                anomalous,
+                {"reconstruction error": error, "signed sum (the article's score)": signed_sum},
+                f"class {data.classes[context.held_out]} left out of training",
+            )
+        },
+    )
+
+
+def _roc(anomalous: np.ndarray[Any, Any], scores: dict[str, np.ndarray[Any, Any]], title: str) -> Figure:
+    figure = Figure(figsize=(5.5, 5.5), layout="constrained")
+    axes = figure.subplots()
+    for name, score in scores.items():
+        false_positive, true_positive, _ = roc_curve(anomalous, score)
+        axes.plot(false_positive, true_positive, label=f"{name}: AUROC {roc_auc_score(anomalous, score):.3f}")
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="chance: AUROC 0.500")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set_title(title)
+    axes.legend(loc="lower right")
+    return figure
+
+
+@hookimpl
+def aebench_tasks() -> list[TaskRecord]:
+    return [
+        TaskRecord(
+            name="anomaly_detection",
+            title="Anomaly detection",
+            summary="does a class left out of training stand out",
+            params=Params,
+            evaluate=evaluate,
+            profile="anomaly",
+            needs_labels=True,
+            metrics=(
+                Metric("auroc", "AUROC of the reconstruction error", higher_is_better=True, primary=True),
+                Metric("average_precision", "Average precision of the reconstruction error", higher_is_better=True),
+                Metric("signed_sum_auroc", "AUROC of the signed sum, the article's score", higher_is_better=True),
+            ),
+        )
+    ]

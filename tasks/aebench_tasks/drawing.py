@@ -1,0 +1,52 @@
+"""Pictures made of images: grids, and figures with labelled rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def to_pixels(images: Tensor) -> Pixels:
+    """(N, C, H, W) in [0, 1] -> (N, H, W) or (N, H, W, 3) uint8."""
+    pixels = (images * 255).round().byte().cpu().numpy()
+    return pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
+
+
+def grid(images: Tensor, columns: int, gap: int = 2, smallest: int = 64) -> Pixels:
+    """Images (N, C, H, W) in [0, 1], row by row, on a grey ground; enlarged until each is `smallest` pixels wide."""
+    pixels = enlarge(to_pixels(images), smallest)
+    height, width = pixels.shape[1:3]
+    rows = -(-len(pixels) // columns)
+    canvas = np.full(
+        (rows * (height + gap) - gap, columns * (width + gap) - gap, *pixels.shape[3:]), 128, dtype=np.uint8
+    )
+    for i, image in enumerate(pixels):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def enlarge(pixels: Pixels, smallest: int) -> Pixels:
+    """(N, H, W, ...) magnified by a whole factor, so that the width is at least `smallest`."""
+    factor = max(1, -(-smallest // pixels.shape[2]))
+    return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def labelled_rows(rows: dict[str, Tensor], title: str) -> Figure:
+    """A figure with one row of images (N, C, H, W) in [0, 1] per label."""
+    columns = max(len(images) for images in rows.values())
+    figure = Figure(figsize=(0.62 * columns + 1.6, 0.66 * len(rows) + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    for axes, (label, images) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows.items(), strict=True):
+        axes.imshow(grid(images, columns), cmap="gray", vmin=0, vmax=255)
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    return figure

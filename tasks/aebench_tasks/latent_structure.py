@@ -1,0 +1,91 @@
+"""Whether classes keep apart in the latent space, and what it looks like on a plane."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from pydantic import Field
+from sklearn.neighbors import KNeighborsClassifier
+
+from aebench.contracts import (
+    Autoencoder,
+    Context,
+    Evaluation,
+    ImageDataset,
+    Metric,
+    Params,
+    TaskRecord,
+    hookimpl,
+)
+
+
+class LatentStructureParams(Params):
+    """Neighbours that vote on a class, and those that UMAP looks at."""
+
+    neighbours: int = Field(default=10, gt=0)
+    umap_neighbours: int = Field(default=15, gt=1)
+
+
+def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
+    """Nearest-neighbour accuracy among the test codes and on their UMAP plane (McInnes et al. 2018), and the plane."""
+    from umap import UMAP  # imports and compiles for several seconds, so only where it is needed
+
+    assert data.test.labels is not None
+    codes = torch.cat([model.embed(x) for x in data.test.batches()]).cpu().numpy()
+    labels = data.test.labels.cpu().numpy()
+    plane = UMAP(
+        n_neighbors=context.params.umap_neighbours, random_state=context.seed % 2**31, n_jobs=1
+    ).fit_transform(codes)
+    neighbours = context.params.neighbours
+    return Evaluation(
+        metrics={
+            "knn_accuracy": leave_one_out_accuracy(codes, labels, neighbours),
+            "plane_knn_accuracy": leave_one_out_accuracy(plane, labels, neighbours),
+        },
+        figures={"umap": _scatter(plane, labels, data.classes)},
+    )
+
+
+def leave_one_out_accuracy(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], neighbours: int) -> float:
+    """Share of points (N, D) whose class is the most frequent one among their nearest neighbours, themselves left out."""
+    classifier = KNeighborsClassifier(min(neighbours, len(points) - 1)).fit(points, labels)
+    nearest = classifier.kneighbors(return_distance=False)
+    votes = np.stack([(labels[nearest] == label).sum(axis=1) for label in classifier.classes_], axis=1)
+    return float((classifier.classes_[votes.argmax(axis=1)] == labels).mean())
+
+
+def _scatter(plane: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], classes: tuple[str, ...]) -> Figure:
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.subplots()
+    size = float(np.clip(20_000 / len(plane), 2, 20))
+    for label, name in enumerate(classes):
+        points = plane[labels == label]
+        axes.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.7, color=f"C{label % 10}", label=name)
+    axes.set_aspect("equal", "datalim")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title("UMAP of the test codes")
+    axes.legend(title="class", loc="center left", bbox_to_anchor=(1, 0.5), markerscale=20 / size**0.5 / 4, frameon=False)
+    return figure
+
+
+@hookimpl
+def aebench_tasks() -> list[TaskRecord]:
+    return [
+        TaskRecord(
+            name="latent_structure",
+            title="Latent structure",
+            summary="how well classes keep apart among the codes",
+            source="McInnes, Healy & Melville 2018",
+            params=LatentStructureParams,
+            evaluate=evaluate,
+            needs_labels=True,
+            metrics=(
+                Metric("knn_accuracy", "Nearest-neighbour accuracy of the codes", higher_is_better=True, primary=True),
+                Metric("plane_knn_accuracy", "Nearest-neighbour accuracy on the UMAP plane", higher_is_better=True),
+            ),
+        )
+    ]

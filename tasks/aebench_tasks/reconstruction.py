@@ -1,0 +1,76 @@
+"""How well a model returns unseen images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from aebench.contracts import (
+    Autoencoder,
+    Context,
+    Evaluation,
+    ImageDataset,
+    Metric,
+    Params,
+    TaskRecord,
+    binary_cross_entropy,
+    hookimpl,
+)
+from aebench_tasks.drawing import labelled_rows
+
+PICTURED = 16
+
+
+def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
+    """Mean test BCE, with the deterministic code and with a sampled one, mean squared error, and sixteen examples."""
+    generator = context.generator()
+    cross_entropy = stochastic_cross_entropy = squared_error = 0.0
+    for x in data.test.batches():
+        logits = model.reconstruct_logits(x)
+        cross_entropy += float(binary_cross_entropy(logits, x).sum())
+        squared_error += float(functional.mse_loss(torch.sigmoid(logits), x)) * len(x)
+        stochastic = model.reconstruct_logits(x, stochastic=True, generator=generator)
+        stochastic_cross_entropy += float(binary_cross_entropy(stochastic, x).sum())
+    n = len(data.test)
+    return Evaluation(
+        metrics={
+            "bce": cross_entropy / n,
+            "bce_stochastic": stochastic_cross_entropy / n,
+            "mse": squared_error / n,
+        },
+        figures={"reconstructions": _examples(model, data.test.x(_pick(context, n)))},
+    )
+
+
+def _pick(context: Context, n: int) -> Tensor:
+    chosen = context.rng().choice(n, size=min(PICTURED, n), replace=False)
+    return torch.from_numpy(chosen).to(context.device)
+
+
+def _examples(model: Autoencoder, x: Tensor):  # type: ignore[no-untyped-def]
+    half = -(-len(x) // 2)
+    reconstructed = model.reconstruct(x)
+    rows = {}
+    for name, part in (("", slice(half)), (" ", slice(half, None))):  # a space keeps the labels apart
+        rows[f"test image{name}"] = x[part]
+        rows[f"reconstruction{name}"] = reconstructed[part]
+    return labelled_rows({label: images for label, images in rows.items() if len(images)}, "")
+
+
+@hookimpl
+def aebench_tasks() -> list[TaskRecord]:
+    return [
+        TaskRecord(
+            name="reconstruction",
+            title="Reconstruction",
+            summary="how well unseen images come back",
+            params=Params,
+            evaluate=evaluate,
+            metrics=(
+                Metric("bce", "Binary cross-entropy", "nats/image", primary=True),
+                Metric("bce_stochastic", "Binary cross-entropy of sampled codes", "nats/image"),
+                Metric("mse", "Mean squared error per pixel"),
+            ),
+        )
+    ]
