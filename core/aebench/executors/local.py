@@ -9,7 +9,7 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
@@ -60,7 +60,7 @@ class LocalExecutor:
         self._device = device
         self._jobs = jobs or (_cores() if device.type == "cpu" else 1)
 
-    def run(self, units: Sequence[Unit], data: ImageDataset) -> Iterator[Message]:
+    def run(self, units: Sequence[Unit], data: ImageDataset) -> Generator[Message, None, None]:
         """Work on all units; yields what happens as it happens. Closing the iterator ends the workers at once."""
         with tempfile.TemporaryDirectory(prefix="aebench-") as folder:
             path = Path(folder, "data.safetensors")

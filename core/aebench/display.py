@@ -1,0 +1,183 @@
+"""What a run looks like in a terminal: live progress, plain lines where there is no terminal, and tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from statistics import mean, stdev
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from aebench.planner import Plan, Training
+from aebench.results import CellResult, MatrixResults, MetricInfo, TaskInfo
+from aebench.work import CellDone, EpochDone, Message, Started, Trained, Unit
+
+
+class RunProgress:
+    """Cells done, what trains now with its loss, and the time left; a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = _LiveProgress(console) if console.is_terminal else None
+        self._started = time.monotonic()
+        self._total = self._done = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def begin(self, plan: Plan, units: Sequence[Unit], reused: int) -> None:
+        self._started = time.monotonic()
+        self._total = sum(len(unit.cells) for unit in units)
+        loaded = sum(unit.weights is not None for unit in units)
+        skipped = sum(cell.skip is not None for cell in plan.cells)
+        self._console.print(
+            f"{plan.dataset.title}: {len(plan.cells)} cells, {skipped} skipped, {reused} already done; "
+            f"{self._total} to do, with {len(units) - loaded} trainings",
+            highlight=False,
+        )
+        if self._live is not None:
+            self._live.start(units)
+
+    def update(self, message: Message) -> None:
+        if isinstance(message, CellDone):
+            self._done += 1
+        if self._live is not None:
+            self._live.update(message)
+        if isinstance(message, CellDone) and message.status == "failed":
+            self._print(f"failed   {_cell_name(message)}: {message.reason}")
+        elif self._live is None and isinstance(message, CellDone):
+            self._print(f"ok       {_cell_name(message)} ({message.seconds:.1f} s)")
+        elif self._live is None and isinstance(message, Trained):
+            self._print(f"trained  {_training_name(message.training)} ({message.result.seconds:.1f} s)")
+
+    def _print(self, line: str) -> None:
+        prefix = "" if self._live is not None else f"[{self._done}/{self._total}] "
+        self._console.print(f"{prefix}{line}", markup=False, highlight=False, soft_wrap=True)
+
+
+class _LiveProgress:
+    """One bar over all cells, and one for every training that is under way."""
+
+    def __init__(self, console: Console) -> None:
+        self._overall = Progress(
+            TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}")
+        )
+        self._current = Progress(TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+        self._live = Live(Group(self._overall, self._current), console=console, transient=True)
+        self._bars: dict[Training, TaskID] = {}
+        self._work_left = 0.0
+        self._work = 0.0
+
+    def start(self, units: Sequence[Unit]) -> None:
+        self._cells = self._overall.add_task("", total=sum(len(unit.cells) for unit in units), left="")
+        # Epochs are what takes time; a cell counts as a few of them.
+        self._work = self._work_left = float(sum(unit.training.epochs + 5 * len(unit.cells) for unit in units))
+        self._since = time.monotonic()
+        self._live.start()
+
+    def stop(self) -> None:
+        self._live.stop()
+
+    def update(self, message: Message) -> None:
+        training = message.cell.training if isinstance(message, CellDone) else message.training
+        if training not in self._bars:
+            self._bars[training] = self._current.add_task(
+                _training_name(training), total=training.epochs, state="starting"
+            )
+        bar = self._bars[training]
+        if isinstance(message, EpochDone):
+            losses = message.losses
+            self._current.update(bar, completed=losses.epoch, state=f"epoch {losses.epoch}, loss {losses.total:.2f}")
+            self._work_left -= 1
+        elif isinstance(message, Trained):
+            self._current.update(bar, completed=training.epochs, state="evaluating")
+        elif isinstance(message, CellDone):
+            self._overall.advance(self._cells)
+            self._work_left -= 5
+        if isinstance(message, Started):
+            for done, identity in list(self._bars.items()):
+                if done is not training and self._current.tasks and self._is_evaluated(identity):
+                    self._current.update(identity, visible=False)
+        self._overall.update(self._cells, left=self._time_left())
+
+    def _is_evaluated(self, identity: TaskID) -> bool:
+        return any(task.id == identity and task.finished for task in self._current.tasks)
+
+    def _time_left(self) -> str:
+        done = self._work - self._work_left
+        if done <= 0:
+            return ""
+        seconds = (time.monotonic() - self._since) * self._work_left / done
+        return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
+
+
+def results_table(results: MatrixResults) -> Group:
+    """Models x tasks: each task's primary metric, the best in bold, mean and standard deviation over seeds."""
+    table = Table(title=f"{results.dataset}: matrix {results.matrix}", title_style="bold", header_style="bold")
+    table.add_column("model", no_wrap=True)
+    for task in results.tasks:
+        table.add_column(_heading(task), justify="right")
+    best = {task.name: _best(results, task) for task in results.tasks}
+    for model in results.models:
+        values = [_entry(results.of(model, task.name), task.primary, best[task.name]) for task in results.tasks]
+        table.add_row(model, *values)
+    reasons = sorted({f"{cell.task}: {cell.reason}" for cell in results.cells if cell.status == "skipped"})
+    failures = [
+        f"{cell.model} × {cell.task}, seed {cell.seed}: {cell.reason}" for cell in results.cells if cell.status == "failed"
+    ]
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(results.count().items()))
+    lines = [f"{counts}. ↑ higher is better, ↓ lower is better; – skipped."]
+    lines += [f"skipped  {reason}" for reason in reasons] + [f"failed   {failure}" for failure in failures]
+    return Group(table, *(Text(line, style="dim" if line.startswith("skipped") else "") for line in lines))
+
+
+def _heading(task: TaskInfo) -> Text:
+    metric = task.primary
+    arrow = "↑" if metric.higher_is_better else "↓"
+    unit = f" [{metric.unit}]" if metric.unit else ""
+    return Text(f"{task.title}\n{metric.name} {arrow}{unit}")
+
+
+def _values(cells: Sequence[CellResult], metric: MetricInfo) -> list[float]:
+    return [cell.metrics[metric.name] for cell in cells if cell.status == "ok" and metric.name in cell.metrics]
+
+
+def _best(results: MatrixResults, task: TaskInfo) -> float | None:
+    means = [mean(values) for model in results.models if (values := _values(results.of(model, task.name), task.primary))]
+    if not means:
+        return None
+    return max(means) if task.primary.higher_is_better else min(means)
+
+
+def _entry(cells: Sequence[CellResult], metric: MetricInfo, best: float | None) -> Text:
+    statuses = {cell.status for cell in cells}
+    if "failed" in statuses:
+        return Text("failed", style="red")
+    values = _values(cells, metric)
+    if not values:
+        return Text("–" if statuses == {"skipped"} else "pending", style="dim")
+    text = f"{mean(values):.4g}" if abs(mean(values)) >= 1 else f"{mean(values):.3f}"
+    if len(values) > 1:
+        text += f" ± {stdev(values):.2g}"
+    return Text(text, style="bold green" if mean(values) == best else "")
+
+
+def _training_name(training: Training) -> str:
+    return f"{training.label} · {training.profile} · seed {training.seed}"
+
+
+def _cell_name(message: CellDone) -> str:
+    training = message.cell.training
+    return f"{training.label} × {message.cell.task} · seed {training.seed}"

@@ -1,0 +1,81 @@
+"""What the installed plugins bring, as JSON values and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import BaseModel
+from rich.table import Table
+
+from aebench.registry import Registered, Registry
+
+COLUMNS = {
+    "models": ("name", "title", "summary", "capabilities", "distribution", "version"),
+    "tasks": ("name", "title", "profile", "requires", "metrics", "distribution", "version"),
+    "datasets": ("name", "title", "summary", "distribution", "version"),
+    "failures": ("distribution", "version", "entry_point", "stage", "message"),
+}
+
+
+def describe_registry(registry: Registry) -> dict[str, list[dict[str, Any]]]:
+    """Everything in a registry as JSON values, by kind."""
+    return {
+        "models": [
+            _common(plugin) | {"capabilities": sorted(plugin.record.capabilities)}
+            for plugin in registry.autoencoders.values()
+        ],
+        "tasks": [
+            _common(plugin)
+            | {
+                "profile": plugin.record.profile,
+                "requires": sorted(plugin.record.requires),
+                "metrics": [asdict(metric) for metric in plugin.record.metrics],
+            }
+            for plugin in registry.tasks.values()
+        ],
+        "datasets": [
+            _common(plugin) | {"batch_size": plugin.record.batch_size} for plugin in registry.datasets.values()
+        ],
+        "failures": [asdict(failure) for failure in registry.failures],
+    }
+
+
+def as_tables(description: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Table]:
+    """One table for each kind that has entries."""
+    for kind, entries in description.items():
+        if entries:
+            table = Table(title=kind, title_justify="left", title_style="bold", header_style="bold")
+            for column in COLUMNS[kind]:
+                table.add_column(column, overflow="fold")
+            for entry in entries:
+                table.add_row(*(_text(entry[column]) for column in COLUMNS[kind]))
+            yield table
+
+
+def _common(plugin: Registered[Any]) -> dict[str, Any]:
+    record = plugin.record
+    return {
+        "name": record.name,
+        "title": record.title,
+        "summary": record.summary,
+        "source": record.source,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "params": _defaults(record.params),
+    }
+
+
+def _defaults(params: type[BaseModel]) -> dict[str, Any]:
+    """Each parameter with its default; None where the user has to give one."""
+    return {
+        name: None if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in params.model_fields.items()
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(item["name"] if isinstance(item, dict) else str(item) for item in value)
+    return str(value)

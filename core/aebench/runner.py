@@ -1,0 +1,156 @@
+"""Runs a benchmark: data -> plan -> what is still to do -> executor -> store."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from safetensors.torch import load
+
+from aebench.config import Benchmark
+from aebench.contracts import Autoencoder, ImageDataset
+from aebench.datasets import load_dataset
+from aebench.executors import LocalExecutor, choose_device
+from aebench.planner import Cell, Plan, plan
+from aebench.registry import Registry
+from aebench.work import CellDone, Message, Trained, Unit, build_model
+
+if TYPE_CHECKING:
+    from aebench.results import MatrixResults
+    from aebench.tracking import MatrixRun
+
+
+class Progress(Protocol):
+    """Who is told how a run goes on."""
+
+    def begin(self, plan: Plan, units: Sequence[Unit], reused: int) -> None: ...
+    def update(self, message: Message) -> None: ...
+
+
+class Executor(Protocol):
+    """Where units are worked on. Messages of one unit come in order; closing the iterator stops the work."""
+
+    def run(self, units: Sequence[Unit], data: ImageDataset) -> Generator[Message, None, None]: ...
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run, which changes no result.
+
+    Attributes:
+        device: auto, cpu, cuda or cuda:N.
+        jobs: worker processes; None for one per core on the CPU, one on a CUDA device.
+        data_dir: where data sets are kept.
+        tracking_uri: None for MLFLOW_TRACKING_URI or MLflow's own default.
+        experiment: None for "aebench-<dataset>".
+        fresh: run every cell again, whatever the store holds.
+    """
+
+    device: str
+    jobs: int | None
+    data_dir: Path
+    tracking_uri: str | None
+    experiment: str | None
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did: trainings done, cells run now by status, cells that were already there, seconds in all."""
+
+    results: MatrixResults
+    trained: int
+    cells: Counter[str]
+    reused: int
+    seconds: float
+
+
+def prepare(benchmark: Benchmark, data_dir: Path) -> tuple[ImageDataset, Plan]:
+    """Load the data and lay out the matrix."""
+    data = load_dataset(benchmark.dataset.record, benchmark.dataset.params, data_dir, benchmark.config.seed)
+    return data, plan(benchmark, data.info)
+
+
+def run(
+    benchmark: Benchmark,
+    registry: Registry,
+    options: RunOptions,
+    progress: Progress,
+    executor: Executor | None = None,
+) -> RunSummary:
+    """Run what is not yet in the store, and record it there.
+
+    Raises:
+        AebenchError: the device, the data or the store cannot be used; nothing has been written then.
+    """
+    started = time.perf_counter()
+    device = choose_device(options.device)
+    data, matrix = prepare(benchmark, options.data_dir)
+
+    from aebench.tracking import Store  # imports MLflow, which takes seconds: not before the rest is known to be right
+
+    store = Store(options.tracking_uri, options.experiment or f"aebench-{benchmark.dataset.record.name}")
+    store.close_dead_runs()
+    finished = {} if options.fresh else store.finished(matrix.cells)
+    todo = [cell for cell in matrix.cells if cell.skip is None and cell.hash not in finished]
+    if not todo and not options.fresh and store.holds(matrix):
+        return RunSummary(store.results(), 0, Counter(), len(finished), time.perf_counter() - started)
+
+    units = _units(todo)
+    if not options.fresh:
+        weights = store.weights(unit.training for unit in units)
+        units = [replace(unit, weights=weights.get(unit.training.hash)) for unit in units]
+    executor = executor or LocalExecutor(device, options.jobs)
+    recorder = _Recorder(matrix, registry, progress)
+    with store.open_matrix(matrix, new=options.fresh) as target:
+        for cell in matrix.cells:
+            if cell.skip is not None:
+                target.skip(cell)
+            elif cell.hash in finished:
+                target.reuse(cell, finished[cell.hash])
+        progress.begin(matrix, units, len(finished))
+        if units:
+            with closing(executor.run(units, data)) as messages:
+                recorder.record(messages, target)
+    return RunSummary(
+        store.results(), recorder.trained, recorder.cells, len(finished), time.perf_counter() - started
+    )
+
+
+def _units(cells: Iterable[Cell]) -> list[Unit]:
+    """Cells gathered by the training they share."""
+    by_training: dict[object, list[Cell]] = {}
+    for cell in cells:
+        by_training.setdefault(cell.training, []).append(cell)
+    return [Unit(cells[0].training, tuple(cells)) for cells in by_training.values()]
+
+
+class _Recorder:
+    """Writes what an executor reports, and counts it."""
+
+    def __init__(self, matrix: Plan, registry: Registry, progress: Progress) -> None:
+        self._matrix = matrix
+        self._registry = registry
+        self._progress = progress
+        self.trained = 0
+        self.cells: Counter[str] = Counter()
+
+    def record(self, messages: Iterator[Message], target: MatrixRun) -> None:
+        for message in messages:
+            self._progress.update(message)
+            if isinstance(message, Trained):
+                self.trained += 1
+                target.trained(message, self._rebuilt(message))
+            elif isinstance(message, CellDone):
+                self.cells[message.status] += 1
+                target.evaluated(message)
+
+    def _rebuilt(self, message: Trained) -> Autoencoder:
+        model = build_model(self._registry, message.training, self._matrix.dataset.input_shape)
+        model.load_state_dict(load(message.weights))
+        return model.eval()
