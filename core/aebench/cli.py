@@ -143,7 +143,7 @@ def list_(
 
     registry = _registry(quiet=True)
     description = describe_registry(registry)
-    shown = description if what is None else {what: description[what]}
+    shown = {kind: entries for kind, entries in description.items() if what in (None, kind)}
     if as_json:
         _print_json(shown)
         return
@@ -164,7 +164,7 @@ def results(
     from aebench.display import results_table
     from aebench.tracking import Store, newest_experiment
 
-    store = Store(tracking_uri, experiment or newest_experiment(tracking_uri))
+    store = Store(tracking_uri, experiment or newest_experiment(tracking_uri), must_exist=True)
     found = store.results()
     if as_json:
         _print_json(found.to_json())

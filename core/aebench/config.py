@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from aebench.contracts import AutoencoderRecord, DatasetRecord, TaskRecord
 from aebench.errors import AebenchError
-from aebench.registry import Registered, Registry
+from aebench.registry import Registered, Registry, did_you_mean
 
 R = TypeVar("R", AutoencoderRecord, TaskRecord, DatasetRecord)
 M = TypeVar("M", bound=BaseModel)
@@ -148,10 +147,12 @@ def load_benchmark(
         for task in tasks:
             if task.record.profile not in config.all_profiles:
                 problems.add(
-                    ("profiles",), f"task '{task.record.name}' needs a profile '{task.record.profile}', which is missing"
+                    ("profiles",),
+                    f"task '{task.record.name}' needs a profile '{task.record.profile}', which is missing",
                 )
     problems.raise_any()
-    assert config is not None and dataset is not None
+    assert config is not None
+    assert dataset is not None
     return Benchmark(config, dataset, models, tasks)
 
 
@@ -238,8 +239,7 @@ def _clean(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
 def _describe(model: type[BaseModel], detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         known = _fields_at(model, detail["loc"][:-1])
-        near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
-        return f"unknown key{f', did you mean {near[0]!r}?' if near else ''} Known: {', '.join(known) or 'none'}"
+        return f"unknown key{did_you_mean(str(detail['loc'][-1]), known)} Known: {', '.join(known) or 'none'}"
     message = str(detail["msg"])
     if detail["type"] == "missing":
         return "is required"

@@ -72,7 +72,11 @@ class _LiveProgress:
 
     def __init__(self, console: Console) -> None:
         self._overall = Progress(
-            TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}")
+            TextColumn("cells"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
         )
         self._current = Progress(TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
         self._live = Live(Group(self._overall, self._current), console=console, transient=True)
@@ -135,7 +139,9 @@ def results_table(results: MatrixResults) -> Group:
         table.add_row(model, *values)
     reasons = sorted({f"{cell.task}: {cell.reason}" for cell in results.cells if cell.status == "skipped"})
     failures = [
-        f"{cell.model} × {cell.task}, seed {cell.seed}: {cell.reason}" for cell in results.cells if cell.status == "failed"
+        f"{cell.model} × {cell.task}, seed {cell.seed}: {cell.reason}"
+        for cell in results.cells
+        if cell.status == "failed"
     ]
     counts = ", ".join(f"{count} {status}" for status, count in sorted(results.count().items()))
     lines = [f"{counts}. ↑ higher is better, ↓ lower is better; – skipped."]
@@ -155,7 +161,9 @@ def _values(cells: Sequence[CellResult], metric: MetricInfo) -> list[float]:
 
 
 def _best(results: MatrixResults, task: TaskInfo) -> float | None:
-    means = [mean(values) for model in results.models if (values := _values(results.of(model, task.name), task.primary))]
+    means = [
+        mean(values) for model in results.models if (values := _values(results.of(model, task.name), task.primary))
+    ]
     if not means:
         return None
     return max(means) if task.primary.higher_is_better else min(means)

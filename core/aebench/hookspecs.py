@@ -18,13 +18,16 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 @hookspec
 def aebench_autoencoders() -> list[AutoencoderRecord]:
     """Return the autoencoders this plugin brings."""
+    return []
 
 
 @hookspec
 def aebench_tasks() -> list[TaskRecord]:
     """Return the tasks this plugin brings."""
+    return []
 
 
 @hookspec
 def aebench_datasets() -> list[DatasetRecord]:
     """Return the data sets this plugin brings."""
+    return []

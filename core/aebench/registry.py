@@ -107,9 +107,7 @@ def create_registry(entry_points: Iterable[importlib.metadata.EntryPoint] | None
         except _StageError as error:
             cause = error.__cause__
             trace = "".join(traceback.format_exception(cause)) if cause is not None else ""
-            failures.append(
-                PluginFailure(distribution, version, entry_point.name, error.stage, str(error), trace)
-            )
+            failures.append(PluginFailure(distribution, version, entry_point.name, error.stage, str(error), trace))
         else:
             for hook, records in found.items():
                 collected[hook] |= records
@@ -118,17 +116,16 @@ def create_registry(entry_points: Iterable[importlib.metadata.EntryPoint] | None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'vae'?`, or nothing when no known name is near."""
+    """The end of a sentence about an unknown name: `; did you mean 'vae'?`, or a full stop when none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    return f"; did you mean '{near[0]}'?" if near else "."
 
 
 def _look_up(records: Mapping[str, R], name: str, kind: str, plural: str) -> R:
     if name in records:
         return records[name]
-    hint = did_you_mean(name, records)
     raise AebenchError(
-        f"{kind} '{name}' is not registered{hint or ';'} Available: {', '.join(records) or 'none'}. "
+        f"{kind} '{name}' is not registered{did_you_mean(name, records)} Available: {', '.join(records) or 'none'}. "
         f"See 'aebench list {plural}'."
     )
 

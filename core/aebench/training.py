@@ -113,7 +113,7 @@ def _train_one_epoch(
     for index in order[: steps * batch_size].view(steps, batch_size):
         loss = stage.loss(train.x(index), noise)
         optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()
         optimizer.step()
         sums += _parts(loss)
     return sums / steps
@@ -136,7 +136,7 @@ def _warm_up(model: Autoencoder, train: Split, batch_size: int) -> None:
     """One step of a throw-away copy, so that the first epoch does not pay for lazy initialisation."""
     twin = copy.deepcopy(model).train()
     device = train.images.device
-    twin.loss(train.x(slice(batch_size)), Generator(device).manual_seed(0)).total.backward()  # type: ignore[no-untyped-call]
+    twin.loss(train.x(slice(batch_size)), Generator(device).manual_seed(0)).total.backward()
     torch.optim.Adam(twin.parameters(), fused=True).step()
 
 

@@ -25,9 +25,7 @@ class LooseParams(Params):
 class BetaVAE(Autoencoder):
     """A VAE whose KL divergence is weighted by beta (Higgins et al. 2017, eq. 4)."""
 
-    def __init__(
-        self, input_shape: tuple[int, int, int], latent_dim: int, params: StrictParams | LooseParams
-    ) -> None:
+    def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, params: StrictParams | LooseParams) -> None:
         super().__init__(
             input_shape, latent_dim, DenseEncoder(input_shape, 2 * latent_dim), DenseDecoder(latent_dim, input_shape)
         )

@@ -39,6 +39,9 @@ class Stacked(Autoencoder):
         objective: see `StackedParams`.
     """
 
+    encoder: DenseEncoder
+    decoder: DenseDecoder
+
     def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, objective: str) -> None:
         encoder, decoder = DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
         super().__init__(input_shape, latent_dim, encoder, decoder)

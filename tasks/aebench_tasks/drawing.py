@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,16 +38,13 @@ def enlarge(pixels: Pixels, smallest: int) -> Pixels:
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
-def labelled_rows(rows: dict[str, Tensor], title: str) -> Figure:
-    """A figure with one row of images (N, C, H, W) in [0, 1] per label."""
-    columns = max(len(images) for images in rows.values())
-    figure = Figure(figsize=(0.62 * columns + 1.6, 0.66 * len(rows) + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    for axes, (label, images) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows.items(), strict=True):
+def labelled_rows(rows: Sequence[tuple[str, Tensor]]) -> Figure:
+    """A figure with one row of images (N, C, H, W) in [0, 1] beside each label."""
+    columns = max(len(images) for _, images in rows)
+    figure = Figure(figsize=(0.62 * columns + 1.6, 0.66 * len(rows) + 0.1), layout="constrained")
+    for axes, (label, images) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
         axes.imshow(grid(images, columns), cmap="gray", vmin=0, vmax=255)
         axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
     return figure

@@ -64,7 +64,9 @@ def _pairs(test: Split, pairs: int, context: Context) -> tuple[Tensor, Tensor]:
     else:
         labels = test.labels.cpu().numpy()
         others = [np.flatnonzero(labels != labels[start]) for start in starts]
-        ends = np.array([rng.choice(other) if len(other) else start for other, start in zip(others, starts, strict=True)])
+        ends = np.array(
+            [rng.choice(other) if len(other) else start for other, start in zip(others, starts, strict=True)]
+        )
     return torch.from_numpy(starts).to(context.device), torch.from_numpy(ends).to(context.device)
 
 
@@ -90,7 +92,9 @@ def aebench_tasks() -> list[TaskRecord]:
             evaluate=evaluate,
             metrics=(
                 Metric(
-                    "nearest_real_distance", "RMS pixel distance of in-betweens to the nearest test image", "RMSE",
+                    "nearest_real_distance",
+                    "RMS pixel distance of in-betweens to the nearest test image",
+                    "RMSE",
                     primary=True,
                 ),
                 Metric("largest_step", "Largest change between neighbours over the mean change"),

@@ -36,9 +36,9 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
     assert data.test.labels is not None
     codes = torch.cat([model.embed(x) for x in data.test.batches()]).cpu().numpy()
     labels = data.test.labels.cpu().numpy()
-    plane = UMAP(
-        n_neighbors=context.params.umap_neighbours, random_state=context.seed % 2**31, n_jobs=1
-    ).fit_transform(codes)
+    plane = UMAP(n_neighbors=context.params.umap_neighbours, random_state=context.seed % 2**31, n_jobs=1).fit_transform(
+        codes
+    )
     neighbours = context.params.neighbours
     return Evaluation(
         metrics={
@@ -50,7 +50,7 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
 
 
 def leave_one_out_accuracy(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], neighbours: int) -> float:
-    """Share of points (N, D) whose class is the most frequent one among their nearest neighbours, themselves left out."""
+    """Share of points (N, D) whose class is the most frequent one among their nearest neighbours."""
     classifier = KNeighborsClassifier(min(neighbours, len(points) - 1)).fit(points, labels)
     nearest = classifier.kneighbors(return_distance=False)
     votes = np.stack([(labels[nearest] == label).sum(axis=1) for label in classifier.classes_], axis=1)
@@ -68,7 +68,9 @@ def _scatter(plane: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], classes:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title("UMAP of the test codes")
-    axes.legend(title="class", loc="center left", bbox_to_anchor=(1, 0.5), markerscale=20 / size**0.5 / 4, frameon=False)
+    axes.legend(
+        title="class", loc="center left", bbox_to_anchor=(1, 0.5), markerscale=20 / size**0.5 / 4, frameon=False
+    )
     return figure
 
 

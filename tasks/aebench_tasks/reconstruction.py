@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional
 
@@ -48,14 +49,11 @@ def _pick(context: Context, n: int) -> Tensor:
     return torch.from_numpy(chosen).to(context.device)
 
 
-def _examples(model: Autoencoder, x: Tensor):  # type: ignore[no-untyped-def]
-    half = -(-len(x) // 2)
-    reconstructed = model.reconstruct(x)
-    rows = {}
-    for name, part in (("", slice(half)), (" ", slice(half, None))):  # a space keeps the labels apart
-        rows[f"test image{name}"] = x[part]
-        rows[f"reconstruction{name}"] = reconstructed[part]
-    return labelled_rows({label: images for label, images in rows.items() if len(images)}, "")
+def _examples(model: Autoencoder, x: Tensor) -> Figure:
+    rows = []
+    for images in x.split(PICTURED // 2):
+        rows += [("test image", images), ("reconstruction", model.reconstruct(images))]
+    return labelled_rows(rows)
 
 
 @hookimpl

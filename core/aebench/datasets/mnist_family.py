@@ -51,7 +51,9 @@ def torchvision_loader(class_name: str, md5: Mapping[str, str]) -> Callable[[Any
             labels = _read_idx(folder / f"{part}-labels-idx1-ubyte", 1)
             parts.append((functional.pad(images[:, None], [params.padding] * 4), labels.long()))
         (images, labels), (test_images, test_labels) = parts
-        return RawImages(images, labels, test_images, test_labels, tuple(name.partition(" - ")[0] for name in dataset_class.classes))
+        return RawImages(
+            images, labels, test_images, test_labels, tuple(name.partition(" - ")[0] for name in dataset_class.classes)
+        )
 
     return load
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from aebench.contracts import Params, RawImages
 from aebench.errors import AebenchError
 
+
 class FolderParams(Params):
     """A folder of images, resized to squares; subfolders, where there are any, are the classes."""
 

@@ -1,0 +1,13 @@
+"""Where results live: the only package that knows MLflow."""
+
+import os
+
+# Before MLflow is imported: its usage telemetry stays off unless the user has decided otherwise.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+from aebench.tracking.connection import store_uri
+from aebench.tracking.matrix_run import MatrixRun
+from aebench.tracking.store import Finished, Store, newest_experiment
+
+__all__ = ["Finished", "MatrixRun", "Store", "newest_experiment", "store_uri"]

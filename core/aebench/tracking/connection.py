@@ -1,0 +1,64 @@
+"""Which tracking store is meant, and whether it answers."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import mlflow
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from aebench.errors import AebenchError
+
+ANSWER_SECONDS = 5.0
+
+
+def store_uri(uri: str | None) -> str:
+    """The tracking URI in force: the given one, else MLFLOW_TRACKING_URI, else MLflow's own default."""
+    return uri or str(mlflow.get_tracking_uri())
+
+
+def check_answers(uri: str, must_exist: bool) -> None:
+    """Fail at once on a store that cannot answer, where MLflow would try again for minutes."""
+    scheme = uri.partition(":")[0]
+    try:
+        if scheme in ("http", "https"):
+            with urllib.request.urlopen(uri, timeout=ANSWER_SECONDS):
+                pass
+        elif scheme == "sqlite":
+            file = Path(make_url(uri).database or "").absolute()
+            if must_exist and not file.is_file():
+                raise AebenchError(f"there are no results yet: {file} does not exist; 'aebench run' makes some")
+            if not os.access(file if file.exists() else file.parent, os.W_OK):
+                raise AebenchError(f"the tracking store {uri} cannot be written: no such folder, or no permission")
+            if file.is_file():
+                _connect(uri)
+        elif ("://" in uri and scheme in ("mysql", "postgresql", "mssql")) or "+" in scheme:
+            _connect(uri)
+        elif scheme not in ("databricks", "databricks-uc"):
+            raise AebenchError(
+                f"the tracking store {uri} cannot be used: give a database (sqlite:///mlflow.db) or a server (http://…)"
+            )
+    except urllib.error.HTTPError:
+        pass  # it answers
+    except (OSError, SQLAlchemyError, ImportError, ValueError) as error:
+        raise AebenchError(f"the tracking store {uri} does not answer: {one_line(error)}") from error
+
+
+def _connect(uri: str) -> None:
+    engine = create_engine(uri)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("select 1"))
+            if engine.dialect.name == "sqlite":  # which opens any file, and reads it only when it must
+                connection.execute(text("select name from sqlite_master"))
+    finally:
+        engine.dispose()
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,26 @@
+"""Which process holds a run open, and whether it still lives."""
+
+from __future__ import annotations
+
+import socket
+
+import psutil
+
+
+def this_process() -> str:
+    """Host, process id and start time: a later process with the same id is another one."""
+    process = psutil.Process()
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+
+
+def is_alive(identity: str | None) -> bool:
+    """Whether the process that opened a run still lives; on another host it is given the benefit of the doubt."""
+    if identity is None:
+        return True
+    host, pid, started = identity.rsplit(":", 2)
+    if host != socket.gethostname():
+        return True
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
+    except psutil.Error:
+        return False

@@ -1,0 +1,260 @@
+"""Writes one matrix: a parent run, one child run per model and seed, and in each its cells."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from aebench.contracts import Autoencoder
+from aebench.planner import Cell, Plan, Training
+from aebench.results import describe
+from aebench.tracking.connection import one_line
+from aebench.tracking.liveness import this_process
+from aebench.work import CellDone, Trained
+
+if TYPE_CHECKING:
+    from aebench.tracking.store import Finished
+
+KIND = "aebench.kind"  # "matrix" for a parent run, "model" for a child
+PROCESS = "aebench.process"
+DESCRIPTION = "matrix.json"
+METRICS_PER_BATCH, PARAMS_PER_BATCH, TAGS_PER_BATCH = 1000, 100, 100  # MLflow's limits
+LONGEST_TAG = 5000
+
+
+class MatrixRun:
+    """A parent run with one child per model and seed, open for writing; a context manager that always closes them."""
+
+    def __init__(
+        self, client: MlflowClient, experiment_id: str, plan: Plan, parent: Run | None, children: Iterable[Run]
+    ) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+        self._plan = plan
+        self._open: set[str] = set()
+        self._failed: set[str] = set()
+        self._left: dict[str, int] = {}
+        self.parent_id = parent.info.run_id if parent else self._create_parent()
+        self._children = {(run.data.tags["model"], int(run.data.tags["seed"])): run.info.run_id for run in children}
+        for run_id in (self.parent_id, *self._children.values()):
+            client.update_run(run_id, status="RUNNING")
+            client.set_tag(run_id, PROCESS, this_process())
+            self._open.add(run_id)
+        for cell in plan.cells:
+            self._left[self._child(cell.training)] = self._left.get(self._child(cell.training), 0) + 1
+
+    def __enter__(self) -> MatrixRun:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """FINISHED; FAILED when a cell failed or the program did; KILLED when it was told to stop."""
+        if kind is None:
+            status = "FAILED" if self._failed else "FINISHED"
+        else:
+            status = "FAILED" if issubclass(kind, Exception) else "KILLED"
+        for run_id in list(self._open):
+            self._close(run_id, status)
+
+    def skip(self, cell: Cell) -> None:
+        """Record that a cell is not asked, and why."""
+        assert cell.skip is not None
+        self._done(cell, "skipped", {"reason": cell.skip})
+
+    def reuse(self, cell: Cell, finished: Finished) -> None:
+        """Record a cell that another run has brought to `ok`; its pictures stay there."""
+        run_id = self._child(cell.training)
+        if finished.run_id != run_id:
+            self._log(run_id, metrics=_as_metrics({f"{cell.task}.{k}": v for k, v in finished.metrics.items()}))
+            self._log(run_id, tags={f"{cell.task}.{k}": v for k, v in finished.tags.items()})
+            self._done(cell, "ok", {"from_run": finished.run_id})
+        else:
+            self._done(cell, "ok", {})
+
+    def trained(self, message: Trained, model: Autoencoder | None) -> None:
+        """Record a training: curves, seconds, weights, and the model itself where it can be exported."""
+        training, result = message.training, message.result
+        run_id, prefix = self._child(training), f"train.{training.profile}"
+        now = _now()
+        curves = [
+            Metric(f"{prefix}.{name}", getattr(losses, name), now, losses.epoch)
+            for losses in result.epochs
+            for name in ("total", "reconstruction", "penalty", "validation")
+        ]
+        self._log(run_id, metrics=[*curves, Metric(f"{prefix}.seconds", result.seconds, now, 0)])
+        self._log_files(run_id, "weights", {f"{training.profile}.safetensors": message.weights})
+        tags = {f"training.{training.profile}.hash": training.hash, "device": message.device}
+        if model is not None:
+            tags |= self._log_model(run_id, training, model)
+        self._log(run_id, tags=tags)
+
+    def evaluated(self, done: CellDone) -> None:
+        """Record a cell that was run: its numbers, pictures and tables, or why it failed."""
+        cell = done.cell
+        run_id = self._child(cell.training)
+        if done.status == "ok":
+            finite = {f"{cell.task}.{k}": v for k, v in done.metrics.items() if math.isfinite(v)}
+            others = {f"{cell.task}.{k}": str(v) for k, v in done.metrics.items() if not math.isfinite(v)}
+            self._log(run_id, metrics=_as_metrics(finite | {f"time.{cell.task}": done.seconds}), tags=others)
+            self._log_files(run_id, cell.task, done.files)
+            self._done(cell, "ok", {})
+        else:
+            if done.traceback:
+                self._log_files(run_id, cell.task, {"error.txt": done.traceback.encode()})
+            self._failed |= {run_id, self.parent_id}
+            self._done(cell, "failed", {"reason": done.reason})
+
+    def _done(self, cell: Cell, status: str, more: Mapping[str, str]) -> None:
+        run_id = self._child(cell.training)
+        prefix = f"cell.{cell.task}"
+        tags = {f"{prefix}.status": status, f"{prefix}.hash": cell.hash} | {
+            f"{prefix}.{key}": value[:LONGEST_TAG] for key, value in more.items()
+        }
+        self._log(run_id, tags=tags)
+        self._left[run_id] -= 1
+        if not self._left[run_id]:
+            self._close(run_id, "FAILED" if run_id in self._failed else "FINISHED")
+
+    def _close(self, run_id: str, status: str) -> None:
+        self._client.set_terminated(run_id, status)
+        self._open.discard(run_id)
+
+    def _create_parent(self) -> str:
+        plan = self._plan
+        run_id = self._create_run(
+            f"{plan.dataset.title}: {len(plan.models)} models, {len(plan.tasks)} tasks, {plan.seeds} seeds",
+            {KIND: "matrix", "matrix": plan.matrix, "dataset": plan.dataset.name},
+        )
+        params = {"dataset": plan.dataset.name, "seeds": plan.seeds, "suite_seed": plan.suite_seed}
+        self._log(run_id, params=params)
+        self._client.log_dict(run_id, describe(plan), DESCRIPTION)
+        return run_id
+
+    def _child(self, training: Training) -> str:
+        """The run of this model and seed, created when it is first asked for."""
+        key = training.label, training.seed
+        if key not in self._children:
+            self._children[key] = self._create_child(training)
+        return self._children[key]
+
+    def _create_child(self, training: Training) -> str:
+        plan = self._plan
+        seed = f", seed {training.seed}" if plan.seeds > 1 else ""
+        tags = {
+            KIND: "model",
+            MLFLOW_PARENT_RUN_ID: self.parent_id,
+            "matrix": plan.matrix,
+            "dataset": plan.dataset.name,
+            "model": training.label,
+            "seed": str(training.seed),
+        }
+        run_id = self._create_run(f"{training.label}{seed}", tags)
+        model = next(model for model in plan.models if model.label == training.label)
+        params: dict[str, Any] = {"model.name": training.model, "model.version": model.plugin.version}
+        params |= {f"model.{key}": value for key, value in training.params.items()}
+        params |= {f"train.{key}": getattr(training, key) for key in ("epochs", "batch_size", "learning_rate")}
+        params["train.seed"] = training.seed
+        for other in plan.cells:
+            if (other.training.label, other.training.seed) == (training.label, training.seed):
+                profile = other.training.profile
+                params[f"train.{profile}.latent_dim"] = other.training.latent_dim
+                params[f"train.{profile}.held_out"] = other.training.held_out
+                params |= {f"task.{other.task}.{key}": value for key, value in other.params.items()}
+        self._log(run_id, params=params)
+        self._log_dataset(run_id)
+        return run_id
+
+    def _create_run(self, name: str, tags: dict[str, str]) -> str:
+        run = self._client.create_run(self._experiment_id, run_name=name, tags=tags | {PROCESS: this_process()})
+        self._open.add(run.info.run_id)
+        identity: str = run.info.run_id
+        return identity
+
+    def _log_dataset(self, run_id: str) -> None:
+        info = self._plan.dataset
+        source = json.dumps({"dataset": info.name})
+        schema = json.dumps({"input_shape": info.input_shape, "classes": info.classes})
+        profile = json.dumps(dict(zip(("train", "validation", "test"), info.sizes, strict=True)))
+        dataset = Dataset(info.name, info.fingerprint[:8], "aebench", source, schema, profile)
+        self._client.log_inputs(run_id, [DatasetInput(dataset)])
+
+    def _log_model(self, run_id: str, training: Training, model: Autoencoder) -> dict[str, str]:
+        """Log an exported model that loads without its plugin; what cannot be exported says so in a tag."""
+        images = TensorSpec(np.dtype("float32"), (-1, *self._plan.dataset.input_shape))
+        plugin = next(model.plugin for model in self._plan.models if model.label == training.label)
+        try:
+            Model.log(
+                artifact_path=None,
+                flavor=mlflow.pytorch,
+                name=training.profile,
+                run_id=run_id,
+                pytorch_model=model,
+                signature=ModelSignature(Schema([images]), Schema([images])),
+                # Two images: with one, the export would fix the batch size at one.
+                input_example=np.zeros((2, *self._plan.dataset.input_shape), np.float32),
+                pip_requirements=_requirements(plugin.distribution, plugin.version),
+                params={"model": training.label, "latent_dim": training.latent_dim},
+            )
+        except Exception as error:  # an exporter's limits are no reason to lose a result
+            return {f"training.{training.profile}.model_not_logged": one_line(error)[:LONGEST_TAG]}
+        return {}
+
+    def _log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        if not files:
+            return
+        with tempfile.TemporaryDirectory() as local:
+            for name, content in files.items():
+                Path(local, name).write_bytes(content)
+            self._client.log_artifacts(run_id, local, folder)
+
+    def _log(
+        self,
+        run_id: str,
+        metrics: Iterable[Metric] = (),
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        as_metrics = [metric for metric in metrics if math.isfinite(metric.value)]
+        as_params = [Param(key, str(value)) for key, value in (params or {}).items()]
+        as_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
+        for batch in _batches(as_metrics, METRICS_PER_BATCH):
+            self._client.log_batch(run_id, metrics=batch)
+        for batch in _batches(as_params, PARAMS_PER_BATCH):
+            self._client.log_batch(run_id, params=batch)
+        for batch in _batches(as_tags, TAGS_PER_BATCH):
+            self._client.log_batch(run_id, tags=batch)
+
+
+def _as_metrics(values: Mapping[str, float]) -> list[Metric]:
+    now = _now()
+    return [Metric(key, value, now, 0) for key, value in values.items()]
+
+
+def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _requirements(distribution: str, version: str) -> list[str]:
+    return [
+        f"{distribution}=={version}",
+        *(f"{name}=={installed_version(name)}" for name in ("aebench", "torch", "numpy")),
+    ]
+
+
+def _now() -> int:
+    """Milliseconds since the epoch, as MLflow counts."""
+    return int(time.time() * 1000)
