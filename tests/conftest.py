@@ -1,0 +1,85 @@
+"""What several test modules need: the installed plugins, a small data set, and quick trainings on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Generator
+
+from aebench.config import load_benchmark
+from aebench.contracts import Autoencoder, ImageDataset
+from aebench.datasets import load_dataset
+from aebench.planner import Plan, plan
+from aebench.registry import Registry, create_registry
+from aebench.training import fit
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As in a worker: one thread, whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    return create_registry()
+
+
+@pytest.fixture(scope="session")
+def digits(registry: Registry) -> ImageDataset:
+    return load_dataset(registry.dataset("digits").record, registry.dataset("digits").record.params(), Path("."), 42)
+
+
+@pytest.fixture(scope="session")
+def build(registry: Registry) -> Callable[..., Autoencoder]:
+    """build(name, input_shape, latent_dim, **params): a model, initialised from a fixed seed."""
+
+    def build(name: str, input_shape=(1, 8, 8), latent_dim: int = 4, **params) -> Autoencoder:
+        record = registry.autoencoder(name).record
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return record.build(input_shape, latent_dim, record.params(**params))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def train() -> Callable[..., Autoencoder]:
+    """train(model, data, epochs): trained in place with fixed seeds, and returned."""
+
+    def train(model: Autoencoder, data: ImageDataset, epochs: int = 2) -> Autoencoder:
+        fit(
+            model,
+            data,
+            epochs=epochs,
+            batch_size=64,
+            learning_rate=1e-3,
+            batches=Generator().manual_seed(1),
+            noise=Generator().manual_seed(2),
+        )
+        return model
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def lay_out(registry: Registry, digits: ImageDataset) -> Callable[..., Plan]:
+    """lay_out(models=[...], ...): the plan of a benchmark on digits."""
+
+    def lay_out(**config) -> Plan:
+        return plan(load_benchmark(registry, None, {(key,): value for key, value in config.items()}), digits.info)
+
+    return lay_out
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if "cuda" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))

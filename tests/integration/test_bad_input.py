@@ -1,0 +1,106 @@
+"""Bad input gets one clear line and exit code 2, and nothing is written."""
+
+import struct
+import sys
+
+import pytest
+
+from aebench import cli
+
+
+@pytest.fixture
+def aebench(tmp_path, monkeypatch, capsys):
+    """aebench(arguments...) -> (exit code, lines on stderr), in an empty directory that has to stay empty."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    for variable in ("MLFLOW_TRACKING_URI", "AEBENCH_DATA_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def aebench(*arguments):
+        monkeypatch.setattr(sys, "argv", ["aebench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert list(home.iterdir()) == []
+        return stopped.value.code, captured.err.splitlines()
+
+    return aebench
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("run", "--models", "veae"), "--models: model 'veae' is not registered; did you mean 'vae'?"),
+        (("run", "--tasks", "x"), "--tasks: task 'x' is not registered. Available: anomaly_detection"),
+        (("run", "--dataset", "mist"), "--dataset: data set 'mist' is not registered; did you mean 'mnist'?"),
+        (("run", "--optoin"), "No such option"),
+        (("rum",), "No such command"),
+        (("run", "--epochs", 0), "--epochs: input should be greater than 0, got 0"),
+        (("run", "--epochs", "x"), "'--epochs'"),
+        (("run", "--seeds", 0), "--seeds: input should be greater than 0, got 0"),
+        (("run", "--jobs", 0), "'--jobs'"),
+        (("run", "--device", "abacus"), "--device: 'abacus' is not a device"),
+        (("run", "--device", "cuda:99"), "--device: 'cuda:99' is not there"),
+        (("run", "--config", "none.yaml"), "none.yaml: cannot be read: No such file"),
+        (("run", "--dataset", "./none"), "none is not a folder of images"),
+        (("run", "--dataset", "none.npz"), "none.npz cannot be read"),
+        (("run", "--tracking-uri", "http://127.0.0.1:9"), "http://127.0.0.1:9 does not answer"),
+        (("run", "--tracking-uri", "sqlite:////no/such/folder/mlflow.db"), "cannot be written: no such folder"),
+        (("run", "--tracking-uri", "somewhere"), "give a database (sqlite:///mlflow.db) or a server"),
+        (("results",), "there are no results yet"),
+        (("list", "cars"), "'cars'"),
+    ],
+)
+def test_one_line_and_exit_code_2(aebench, arguments, complaint):
+    code, lines = aebench(*arguments)
+    assert code == 2
+    (line,) = lines
+    assert line.startswith("aebench: ")
+    assert complaint in line
+
+
+def test_three_mistakes_in_a_file_are_three_lines(aebench, tmp_path):
+    file = tmp_path / "bench.yaml"
+    file.write_text("models: [veae]\ntraining: {epochs: 0}\nsede: 3\n")
+    code, lines = aebench("run", "--config", file)
+    assert code == 2
+    assert len(lines) == 3
+    for word in ("models[0]", "training.epochs", "sede"):
+        assert any(word in line for line in lines)
+
+
+def test_a_data_directory_that_cannot_be_written(aebench, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, (line,) = aebench("run", "--dataset", "kmnist", "--data-dir", tmp_path / "file")
+    assert code == 2
+    assert "that directory cannot be written" in line
+
+
+def test_a_truncated_mnist_file(aebench, tmp_path):
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, 60, 28, 28) + bytes(100))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, 60) + bytes(60))
+    code, (line,) = aebench("run", "--dataset", "mnist", "--data-dir", tmp_path / "data")
+    assert code == 2
+    assert "train-images-idx3-ubyte is corrupt or truncated" in line
+
+
+def test_a_missing_network(aebench, tmp_path, monkeypatch):
+    from torchvision.datasets import MNIST
+
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    code, (line,) = aebench("run", "--dataset", "mnist", "--data-dir", tmp_path / "data")
+    assert code == 2
+    assert "could not be downloaded" in line
+    assert "without a network" in line
+
+
+def test_a_database_that_is_none(aebench, tmp_path):
+    (tmp_path / "mlflow.db").write_text("this is no database, however long the text may be " * 100)
+    code, (line,) = aebench("run", "--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert code == 2
+    assert "does not answer: " in line

@@ -1,0 +1,108 @@
+"""The other commands, from the outside."""
+
+import json
+import re
+import socket
+import subprocess
+import time
+import urllib.request
+
+import psutil
+
+from .conftest import AEBENCH, environment
+
+
+def test_help_is_quick_and_names_every_command(home):
+    started = time.monotonic()
+    text = home.run("--help").stdout
+    assert time.monotonic() - started < 1.5  # nothing heavy is imported; torch alone takes longer
+    for command in ("run", "plan", "list", "results", "ui"):
+        assert re.search(rf"\b{command}\b", text)
+
+
+def test_version(home):
+    assert re.fullmatch(r"aebench \d+\.\d+\.\d+\n", home.run("--version").stdout)
+
+
+def test_list_as_json(home):
+    listed = json.loads(home.run("list", "--json").stdout)
+    assert set(listed) == {"models", "tasks", "datasets", "failures"}
+    assert len(listed["models"]) == 9
+    strict = next(model for model in listed["models"] if model["name"] == "beta_vae_strict")
+    assert strict["distribution"] == "aebench-beta-vae"
+    assert strict["capabilities"] == ["sample"]
+    assert strict["params"] == {"beta": 2.0}
+    assert listed["failures"] == []
+
+
+def test_list_shows_a_failure_and_the_others_go_on(home, distribution):
+    env = distribution("broken_plugin", "print('noise')\nimport not_there")
+    listed = json.loads(home.run("list", "--json", **env).stdout)
+    (failure,) = listed["failures"]
+    assert (failure["distribution"], failure["version"], failure["stage"]) == ("broken_plugin", "1.0", "load")
+    assert "not_there" in failure["message"]
+    assert len(listed["models"]) == 9
+    assert "broken_plugin" in home.run("list", "failures", **env).stdout
+    assert "plugin broken_plugin 1.0 is not available" in home.run("plan", "--models", "vae", **env).stderr
+
+
+def test_ui_serves_the_store_on_the_loopback_only(matrix):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [AEBENCH, "ui", "--port", str(port)],
+        cwd=matrix.path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        page = _get(f"http://127.0.0.1:{port}/")
+        assert "MLflow" in page
+        server = psutil.Process(process.pid)
+        listening = [
+            c.laddr for p in (server, *server.children(True)) for c in p.net_connections("inet") if c.status == "LISTEN"
+        ]
+        assert {address.ip for address in listening if address.port == port} == {"127.0.0.1"}
+    finally:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        process.wait()
+
+
+def _get(url):
+    end = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.read().decode()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.3)
+
+
+def test_several_seeds(home):
+    done = home.run("run", "--epochs", 1, "--models", "shallow", "--tasks", "reconstruction", "--seeds", 3)
+    assert "±" in done.stdout
+    cells = home.results()["cells"]
+    assert [cell["seed"] for cell in cells] == [0, 1, 2]
+    assert len({cell["metrics"]["bce"] for cell in cells}) == 3
+
+
+def test_own_arrays_without_labels(home):
+    import numpy as np
+
+    np.savez(home.path / "mine.npz", x=np.random.default_rng(0).integers(256, size=(300, 9, 7, 3), dtype=np.uint8))
+    home.run("run", "--epochs", 1, "--models", "vae", "--dataset", "mine.npz")
+    statuses = {cell["task"]: cell["reason"] or cell["status"] for cell in home.results()["cells"]}
+    assert statuses == {
+        "anomaly_detection": "npz has no labels",
+        "classification": "npz has no labels",
+        "latent_structure": "npz has no labels",
+        "interpolation": "ok",
+        "reconstruction": "ok",
+        "sampling": "ok",
+    }

@@ -1,0 +1,192 @@
+"""The whole matrix, end to end, and what lies in the store afterwards."""
+
+import sqlite3
+import time
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from PIL import Image
+from safetensors.torch import load_file
+
+from aebench.contracts import Params
+
+SAMPLERS = {"vae", "beta_vae_strict", "beta_vae_loose", "vq_vae"}
+
+
+def _metrics(results):
+    return {(cell["model"], cell["task"]): cell["metrics"] for cell in results["cells"]}
+
+
+def test_54_cells_49_ok_5_skipped(matrix):
+    results = matrix.results()
+    assert results["dataset"] == "digits"
+    cells = results["cells"]
+    assert len(cells) == 54
+    assert [cell["status"] for cell in cells].count("ok") == 49
+    skipped = [cell for cell in cells if cell["status"] == "skipped"]
+    assert {(cell["model"], cell["task"]) for cell in skipped} == {
+        (model, "sampling") for model in {cell["model"] for cell in cells} - SAMPLERS
+    }
+    assert all(cell["reason"].endswith("has no capability 'sample'") for cell in skipped)
+
+
+def test_it_prints_a_table(matrix):
+    log = (matrix.path / "log").read_text()
+    for text in (
+        "Digits (8x8): 54 cells, 5 skipped",
+        "bce ↓ [nats/image]",
+        "auroc ↑",
+        "49 ok, 5 skipped",
+        "18 trainings",
+    ):
+        assert text in log
+    table = matrix.run("results").stdout
+    assert all(line in log for line in table.splitlines())
+
+
+def test_numbers_make_sense(matrix):
+    metrics = _metrics(matrix.results())
+    bce = {model: values["bce"] for (model, task), values in metrics.items() if task == "reconstruction"}
+    assert all(10 < value < 45 for value in bce.values())
+    for (_, task), values in metrics.items():
+        if task == "anomaly_detection":
+            assert all(0 <= value <= 1 for value in values.values())
+    assert metrics["vae", "reconstruction"]["bce_stochastic"] > metrics["vae", "reconstruction"]["bce"]
+
+
+def test_a_second_run_trains_nothing_says_so_and_is_quick(matrix):
+    before = matrix.results()
+    started = time.monotonic()
+    done = matrix.run("run", "--epochs", 3)
+    assert time.monotonic() - started < 15
+    assert "nothing to train: all 49 cells were already there" in done.stdout
+    assert matrix.results() == before
+    assert len(_parents(matrix)) == 1
+
+
+def test_one_model_alone_gives_the_numbers_of_the_whole_matrix(matrix, home):
+    home.run("run", "--epochs", 3, "--models", "vae", "--jobs", 1)
+    alone, whole = _metrics(home.results()), _metrics(matrix.results())
+    assert len(alone) == 6
+    assert alone == {key: whole[key] for key in alone}
+
+
+def test_two_fresh_runs_are_identical(home):
+    arguments = ("run", "--epochs", 2, "--models", "vae,stacked,vq_vae", "--fresh")
+    tasks = ("--tasks", "reconstruction,sampling,anomaly_detection,classification,interpolation")
+    home.run(*arguments, *tasks)
+    first = home.results()
+    home.run(*arguments, *tasks, "--jobs", 1)
+    assert home.results() == first
+    assert len(_parents(home)) == 2
+
+
+def _client(home):
+    return MlflowClient(home.uri)
+
+
+def _runs(home, filter_string=""):
+    client = _client(home)
+    (experiment,) = [e for e in client.search_experiments() if e.name != "Default"]
+    return client.search_runs([experiment.experiment_id], filter_string)
+
+
+def _parents(home):
+    return _runs(home, "tags.`aebench.kind` = 'matrix'")
+
+
+def _child(home, model):
+    (run,) = _runs(home, f"tags.model = '{model}'")
+    return run
+
+
+def _folder(home, run):
+    return home.path / run.info.artifact_uri
+
+
+def test_one_parent_and_nine_children_all_finished(matrix):
+    (parent,) = _parents(matrix)
+    children = _runs(matrix, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert len(children) == 9
+    assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
+    assert _client(matrix).get_experiment(parent.info.experiment_id).name == "aebench-digits"
+
+
+def test_a_child_holds_metrics_curves_parameters_tags_and_data(matrix):
+    run = _child(matrix, "beta_vae_strict")
+    data = run.data
+    assert data.metrics["reconstruction.bce"] > 0
+    assert data.metrics["train.general.seconds"] > 0
+    curve = _client(matrix).get_metric_history(run.info.run_id, "train.anomaly.validation")
+    assert [point.step for point in curve] == [1, 2, 3]
+    assert data.params["model.beta"] == "2.0"
+    assert data.params["train.epochs"] == "3"
+    assert data.params["train.anomaly.held_out"] == "1"
+    assert data.params["task.classification.labelled_share"] == "0.01"
+    assert data.tags["cell.sampling.status"] == "ok"
+    assert len(data.tags["cell.sampling.hash"]) == 16
+    assert (data.tags["model"], data.tags["dataset"], data.tags["seed"]) == ("beta_vae_strict", "digits", "0")
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.name == "digits"
+
+
+def test_pictures_can_be_opened(matrix):
+    folder = _folder(matrix, _child(matrix, "vae"))
+    sizes = {}
+    for file in folder.glob("*/*.png"):
+        with Image.open(file) as image:
+            sizes[f"{file.parent.name}/{file.name}"] = image.size
+            assert np.asarray(image.convert("L")).std() > 5  # there is something to see
+    assert set(sizes) == {
+        "anomaly_detection/roc.png",
+        "classification/confusion_matrix.png",
+        "interpolation/interpolation.png",
+        "latent_structure/umap.png",
+        "reconstruction/reconstructions.png",
+        "sampling/samples.png",
+    }
+    with Image.open(folder / "interpolation/interpolation_animated.gif") as animation:
+        assert animation.n_frames > 64  # equal neighbours are merged
+
+
+def test_a_logged_model_reconstructs_an_image_and_agrees_with_its_weights(matrix, registry, digits, monkeypatch):
+    monkeypatch.chdir(matrix.path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", matrix.uri)
+    run = _child(matrix, "vae")
+    logged = {
+        model.name: model
+        for model in _client(matrix).search_logged_models([run.info.experiment_id])
+        if model.source_run_id == run.info.run_id
+    }
+    assert set(logged) == {"general", "anomaly"}
+    loaded = mlflow.pytorch.load_model(logged["general"].model_uri)
+    x = digits.test.x(slice(5))
+    model = registry.autoencoder("vae").record.build((1, 8, 8), 20, Params())
+    model.load_state_dict(load_file(_folder(matrix, run) / "weights/general.safetensors"))
+    torch.testing.assert_close(loaded(x), model.eval().reconstruct(x))
+    assert (loaded(x) - x).square().mean() < 0.2
+    info = mlflow.models.get_model_info(logged["general"].model_uri)
+    assert info.signature.inputs.inputs[0].shape == (-1, 1, 8, 8)
+
+
+def test_cells_of_another_matrix_are_reused(matrix, tmp_path):
+    """Run on a copy of the store: a part of the matrix is new as a matrix, and none of its cells."""
+    with sqlite3.connect(matrix.path / "mlflow.db") as source, sqlite3.connect(tmp_path / "mlflow.db") as copy:
+        source.backup(copy)
+    home = type(matrix)(tmp_path)
+    done = home.run("run", "--epochs", 3, "--models", "vae,shallow", "--tasks", "reconstruction,sampling")
+    assert "0 trainings, cells run: 0, reused: 3" in done.stdout
+    assert len(_parents(home)) == 2
+    whole, part = _metrics(matrix.results()), _metrics(home.results())
+    assert part == {key: whole[key] for key in part}
+    assert len(part) == 4
+
+
+@pytest.mark.parametrize("command", [("plan",), ("plan", "--json")])
+def test_plan_prints_what_would_run_and_writes_nothing(home, command):
+    done = home.run(*command, "--models", "vae,shallow")
+    assert "anomaly" in done.stdout
+    assert list(home.path.iterdir()) == []

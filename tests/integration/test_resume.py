@@ -1,0 +1,160 @@
+"""Pull the plug: nothing that was done is lost, and no run is left open."""
+
+import os
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from .conftest import AEBENCH, environment
+
+QUICK = ("--tasks", "reconstruction,interpolation")
+
+
+def _runs(home):
+    client = MlflowClient(home.uri)
+    experiments = [e.experiment_id for e in client.search_experiments() if e.name != "Default"]
+    return client.search_runs(experiments) if experiments else []
+
+
+def _wait_until(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def interrupted(home):
+    """interrupted(signal): a run of a quick and an endless model, stopped when the quick one is done."""
+
+    def interrupted(stop):
+        home.run("run", "--epochs", 1, "--models", "shallow", "--tasks", "reconstruction")  # makes the store
+        with (home.path / "log").open("w") as log:
+            process = subprocess.Popen(
+                [AEBENCH, "run", "--epochs", "2000", "--models", "shallow,vanilla", *QUICK],
+                cwd=home.path,
+                env=environment(),
+                stdout=log,
+                stderr=log,
+            )
+        _wait_until(lambda: "shallow × interpolation" in (home.path / "log").read_text())
+        _wait_until(lambda: any(run.data.tags.get("cell.interpolation.status") == "ok" for run in _runs(home)))
+        workers = psutil.Process(process.pid).children(recursive=True)
+        os.kill(process.pid, stop)
+        code = process.wait(30)
+        _, alive = psutil.wait_procs(workers, timeout=30)
+        assert alive == []
+        return code
+
+    return interrupted
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_closes_every_run(interrupted, home, stop, code):
+    assert interrupted(stop) == code
+    runs = _runs(home)
+    statuses = {run.data.tags.get("model", "parent"): run.info.status for run in runs if run.info.status != "FINISHED"}
+    assert statuses == {"parent": "KILLED", "vanilla": "KILLED"}
+
+
+def test_a_killed_run_goes_on_where_it_stopped(interrupted, home):
+    assert interrupted(signal.SIGKILL) == -signal.SIGKILL
+    assert "RUNNING" in {run.info.status for run in _runs(home)}
+    before = len(_runs(home))
+    pending = {(cell["model"], cell["status"]) for cell in home.results()["cells"]}
+    assert pending == {("shallow", "ok"), ("vanilla", "pending")}
+    done = home.run("run", "--epochs", 2000, "--models", "shallow,vanilla", *QUICK)
+    assert "1 trainings, cells run: 2 ok, reused: 2" in done.stdout
+    assert {run.info.status for run in _runs(home)} == {"FINISHED"}
+    assert len(_runs(home)) == before  # the same parent and children went on
+    assert {cell["status"] for cell in home.results()["cells"]} == {"ok"}
+
+
+def test_runs_left_open_by_a_dead_process_are_closed_as_killed(interrupted, home):
+    interrupted(signal.SIGKILL)
+    home.run("run", "--epochs", 1, "--models", "shallow", "--tasks", "reconstruction")
+    assert {run.info.status for run in _runs(home)} == {"FINISHED", "KILLED"}
+
+
+def test_a_new_task_finds_the_trained_weights(home):
+    arguments = ("run", "--epochs", 2, "--models", "vae", "--tasks")
+    home.run(*arguments, "reconstruction,sampling")
+    expected = home.results()["cells"][0]["metrics"]
+    done = home.run(*arguments, "reconstruction,interpolation")
+    assert "0 trainings, cells run: 1 ok, reused: 1" in done.stdout
+    cells = {cell["task"]: cell for cell in home.results()["cells"]}
+    assert cells["reconstruction"]["metrics"] == expected
+    home.run(*arguments, "interpolation", "--fresh")
+    assert home.results()["cells"][0]["metrics"] == cells["interpolation"]["metrics"]
+
+
+FRAGILE = """
+import os, signal
+from aebench.contracts import Autoencoder, AutoencoderRecord, TaskRecord, Metric, Evaluation, hookimpl
+from aebench.networks import DenseEncoder, DenseDecoder
+
+class Fragile(Autoencoder):
+    def __init__(self, shape, dim, fate):
+        super().__init__(shape, dim, DenseEncoder(shape, dim), DenseDecoder(dim, shape))
+        self.fate = fate
+    def loss(self, x, generator):
+        if self.fate == "killed": os.kill(os.getpid(), signal.SIGKILL)
+        if self.fate == "raising": raise RuntimeError("cannot\\nlearn")
+        return super().loss(x, generator)
+
+def build(fate):
+    def build(shape, dim, params):
+        if fate == "unbuilt": raise ValueError("no such shape")
+        return Fragile(shape, dim, fate)
+    return build
+
+@hookimpl
+def aebench_autoencoders():
+    return [AutoencoderRecord(name=fate, title=fate, summary="-", build=build(fate))
+            for fate in ("killed", "raising", "unbuilt", "healthy")]
+
+def wrong(model, data, context): return Evaluation({"b": 1.0})
+def nan(model, data, context): return Evaluation({"a": float("nan")})
+def broken(model, data, context): return 1 / 0
+
+@hookimpl
+def aebench_tasks():
+    return [TaskRecord(name=f.__name__, title="T", summary="-", evaluate=f, metrics=(Metric("a", "A", primary=True),))
+            for f in (wrong, nan, broken)]
+"""
+
+
+def test_a_plugin_that_fails_costs_its_own_cells_only(home, distribution):
+    env = distribution("fragile", FRAGILE)
+    arguments = (
+        "--epochs",
+        1,
+        "--models",
+        "killed,raising,unbuilt,healthy",
+        "--tasks",
+        "wrong,nan,broken,reconstruction",
+    )
+    done = home.run("run", *arguments, code=1, **env)
+    cells = {(cell["model"], cell["task"]): cell for cell in home.results()["cells"]}
+    assert len(cells) == 16
+    for task in ("wrong", "nan", "broken", "reconstruction"):
+        assert "worker process died (SIGKILL" in cells["killed", task]["reason"]
+        assert cells["raising", task]["reason"] == "training: RuntimeError: cannot learn"
+        assert cells["unbuilt", task]["reason"] == "training: ValueError: no such shape"
+    assert cells["healthy", "reconstruction"]["status"] == "ok"
+    assert cells["healthy", "broken"]["reason"] == "ZeroDivisionError: division by zero"
+    assert "declares the metrics ['a'] but returned ['b']" in cells["healthy", "wrong"]["reason"]
+    assert cells["healthy", "nan"]["status"] == "ok"
+    assert str(cells["healthy", "nan"]["metrics"]["a"]) == "nan"
+    assert "healthy × broken" in done.stdout
+    statuses = {run.data.tags.get("model", "parent"): run.info.status for run in _runs(home)}
+    assert set(statuses.values()) == {"FAILED"}
+    (healthy,) = [run for run in _runs(home) if run.data.tags.get("model") == "healthy"]
+    assert "nan.a" not in healthy.data.metrics
+    assert "1 / 0" in (home.path / healthy.info.artifact_uri / "broken" / "error.txt").read_text()
+    again = home.run("run", *arguments, code=1, **env)
+    assert "reused: 2" in again.stdout  # what failed is tried again, what is ok is not

@@ -1,0 +1,109 @@
+"""Configurations: merged, validated as a whole, and every mistake reported with its place."""
+
+import pytest
+
+from aebench.config import load_benchmark
+from aebench.errors import AebenchError
+
+
+def _file(tmp_path, text):
+    path = tmp_path / "bench.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_default_is_everything_on_digits(registry):
+    benchmark = load_benchmark(registry)
+    assert benchmark.dataset.label == "digits"
+    assert [model.label for model in benchmark.models] == list(registry.autoencoders)
+    assert [task.label for task in benchmark.tasks] == list(registry.tasks)
+    assert (benchmark.config.training.epochs, benchmark.config.seed, benchmark.config.seeds) == (60, 42, 1)
+    assert benchmark.config.all_profiles["anomaly"].held_out == 1
+
+
+def test_a_file_with_labels_parameters_and_profiles(registry, tmp_path):
+    file = _file(
+        tmp_path,
+        """
+        dataset: digits
+        models:
+          - vanilla
+          - {name: stacked, label: stacked_pixels, params: {objective: pixels}}
+        tasks: [reconstruction, {name: interpolation, params: {pairs: 5}}]
+        seeds: 3
+        training: {epochs: 7, learning_rate: 0.01}
+        profiles: {general: {latent_dim: 3}}
+        """,
+    )
+    benchmark = load_benchmark(registry, file, {("training", "epochs"): 2})
+    assert [(model.label, model.record.name) for model in benchmark.models] == [
+        ("vanilla", "vanilla"),
+        ("stacked_pixels", "stacked"),
+    ]
+    assert benchmark.models[1].params.objective == "pixels"
+    assert benchmark.tasks[1].params.pairs == 5
+    assert benchmark.config.training.epochs == 2  # the option wins
+    assert benchmark.config.training.learning_rate == 0.01
+    assert benchmark.config.all_profiles["general"].latent_dim == 3
+    assert benchmark.config.all_profiles["anomaly"].latent_dim == 2
+
+
+def test_all_mistakes_at_once_in_the_envelope_and_in_a_plugins_section(registry, tmp_path):
+    file = _file(
+        tmp_path,
+        """
+        models: [vanilla, {name: vq_vae, params: {codebok_size: 8}}, veae]
+        trainning: {epochs: 3}
+        training: {epochs: many}
+        """,
+    )
+    with pytest.raises(AebenchError) as caught:
+        load_benchmark(registry, file)
+    lines = str(caught.value).splitlines()
+    assert lines == [
+        f"{file}: training.epochs: input should be a valid integer, got 'many'",
+        f"{file}: trainning: unknown key; did you mean 'training'? "
+        "Known: dataset, models, tasks, seeds, seed, training, profiles",
+        f"{file}: models[1].params.codebok_size: unknown key; did you mean 'codebook_size'? Known: codebook_size, beta",
+        f"{file}: models[2]: model 'veae' is not registered; did you mean 'vae'? "
+        f"Available: {', '.join(registry.autoencoders)}. See 'aebench list models'.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("models: vanilla", "models: input should be a valid array"),
+        ("models: []", "models: tuple should have at least 1 item"),
+        ("models: [vae, vae]", "'vae' is listed 2 times; give them different labels"),
+        ("tasks: [sampling, sampling]", "'sampling' is listed 2 times"),
+        ("models: [{params: {}}]", r"models\[0\].name: is required"),
+        ("models: [{name: vae, labl: x}]", r"models\[0\].labl: unknown key; did you mean 'label'\?"),
+        ("models: [{name: vae, label: 'A b'}]", r"models\[0\].label: string should match pattern"),
+        ("models: [{name: beta_vae_strict, params: {beta: -1}}]", r"models\[0\].params.beta: input should be greater"),
+        ("training: {epochs: 0}", "training.epochs: input should be greater than 0, got 0"),
+        ("training: {batch_size: 1}", "training.batch_size: input should be greater than 1"),
+        ("training: {learning_rate: .inf}", "training.learning_rate"),
+        ("seeds: true", "seeds: input should be a valid integer"),
+        ("profiles: {general: {latent: 3}}", r"profiles.general.latent: unknown key; did you mean 'latent_dim'\?"),
+        ("dataset: npz", "dataset.params.path: is required"),
+        ("dataset: mist", "data set 'mist' is not registered; did you mean 'mnist'"),
+        ("- vae", "expected keys such as 'dataset'"),
+        ("models: [", "is not YAML"),
+    ],
+)
+def test_mistakes(registry, tmp_path, text, complaint):
+    with pytest.raises(AebenchError, match=complaint):
+        load_benchmark(registry, _file(tmp_path, text))
+
+
+def test_an_options_mistake_carries_the_options_name(registry):
+    with pytest.raises(AebenchError, match=r"^--epochs: input should be greater than 0, got 0$"):
+        load_benchmark(registry, None, {("training", "epochs"): 0})
+    with pytest.raises(AebenchError, match=r"^--tasks: task 'sing' is not registered"):
+        load_benchmark(registry, None, {("tasks",): ["sing"]})
+
+
+def test_a_file_that_is_not_there(registry, tmp_path):
+    with pytest.raises(AebenchError, match="cannot be read: No such file"):
+        load_benchmark(registry, tmp_path / "none.yaml")

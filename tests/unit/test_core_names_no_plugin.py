@@ -1,0 +1,37 @@
+"""The core treats the shipped plugins like anyone's: no file of it names one."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import aebench
+
+CORE = Path(aebench.__file__).parent
+ENGLISH = {"reconstruction"}  # a part of every loss, and a task
+FILES = sorted(CORE.rglob("*.py"))
+
+
+def test_there_is_a_core_to_look_at():
+    assert len(FILES) > 20
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CORE)))
+def test_no_plugin_is_named(file, registry):
+    """A docstring may give a plugin's name as an example; a string or an import may not."""
+    plugins = [*registry.autoencoders.values(), *registry.tasks.values()]
+    names = {name for plugin in plugins for name in (plugin.record.name, plugin.distribution)}
+    modules = {plugin.distribution.replace("-", "_") for plugin in plugins}
+    tree = ast.parse(file.read_text())
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    found, imported = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            found |= set(re.findall(r"[\w-]+", node.value))
+        elif isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").partition(".")[0])
+    assert not found & (names - ENGLISH)
+    assert not imported & modules

@@ -1,0 +1,86 @@
+"""The plan: who is trained, what is shared, what is skipped, and what a hash depends on."""
+
+import pytest
+
+from aebench.errors import AebenchError
+
+
+def test_the_whole_matrix(lay_out):
+    plan = lay_out()
+    assert len(plan.cells) == 54
+    assert len(plan.trainings) == 18
+    skipped = [(cell.training.label, cell.task, cell.skip) for cell in plan.cells if cell.skip]
+    assert [entry[:2] for entry in skipped] == [
+        (name, "sampling") for name in ("denoising", "shallow", "sparse", "stacked", "vanilla")
+    ]
+    assert skipped[0][2] == "denoising has no capability 'sample'"
+
+
+def test_tasks_of_one_profile_share_a_training(lay_out):
+    plan = lay_out(models=["vae"])
+    general, anomaly = sorted(plan.trainings, key=lambda training: training.profile, reverse=True)
+    assert (general.latent_dim, general.held_out) == (20, None)
+    assert (anomaly.latent_dim, anomaly.held_out) == (2, 1)
+    assert [cell.task for cell in plan.cells if cell.training == anomaly] == ["anomaly_detection"]
+
+
+def test_a_training_that_only_skipped_cells_need_is_not_done(lay_out):
+    assert lay_out(models=["vanilla"], tasks=["sampling"]).trainings == ()
+
+
+def test_a_subset_has_the_hashes_of_the_whole(lay_out):
+    whole = {(cell.training.label, cell.task): cell.hash for cell in lay_out().cells}
+    part = lay_out(models=["vq_vae", "vae"], tasks=["sampling", "reconstruction"])
+    assert {(cell.training.label, cell.task): cell.hash for cell in part.cells}.items() <= whole.items()
+
+
+def test_planning_is_pure(lay_out):
+    assert lay_out().matrix == lay_out().matrix
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"training": {"epochs": 61}},
+        {"training": {"batch_size": 32}},
+        {"training": {"learning_rate": 0.002}},
+        {"seed": 43},
+        {"profiles": {"general": {"latent_dim": 19}, "anomaly": {"latent_dim": 2, "held_out": 2}}},
+        {"models": [{"name": "stacked", "params": {"objective": "pixels"}}]},
+    ],
+)
+def test_whatever_can_change_a_result_changes_every_hash(lay_out, change):
+    before = {cell.hash for cell in lay_out(models=["stacked"]).cells}
+    after = {cell.hash for cell in lay_out(**{"models": ["stacked"]} | change).cells}
+    assert not before & after
+
+
+def test_a_tasks_parameters_change_its_own_cells_only(lay_out):
+    tasks = ["reconstruction", "interpolation"]
+    before = lay_out(models=["vae"], tasks=tasks).cells
+    after = lay_out(models=["vae"], tasks=[tasks[0], {"name": tasks[1], "params": {"pairs": 7}}]).cells
+    assert [a.hash == b.hash for a, b in zip(before, after, strict=True)] == [True, False]
+
+
+def test_a_label_changes_no_hash_but_the_matrix(lay_out):
+    plain, labelled = lay_out(models=["vae"]), lay_out(models=[{"name": "vae", "label": "mine"}])
+    assert [cell.hash for cell in plain.cells] == [cell.hash for cell in labelled.cells]
+    assert plain.matrix != labelled.matrix
+
+
+def test_seeds_repeat_every_training_and_are_paired(lay_out):
+    plan = lay_out(models=["vae", "vanilla"], seeds=3)
+    assert len(plan.cells) == 2 * 6 * 3
+    assert len({cell.hash for cell in plan.cells}) == len(plan.cells)
+    general = [training for training in plan.trainings if training.profile == "general"]
+    assert len({training.batches_seed for training in general}) == 3  # the same batches for both models
+    assert len({training.derived_seed("initialisation") for training in general}) == 6
+
+
+def test_evaluation_seeds_are_the_same_for_all_models(lay_out):
+    assert len({cell.seed for cell in lay_out().cells}) == 6
+
+
+def test_a_held_out_class_that_is_not_there(lay_out):
+    with pytest.raises(AebenchError, match=r"held_out: class 10 is not in digits, whose classes are 0\.\.9"):
+        lay_out(profiles={"anomaly": {"latent_dim": 2, "held_out": 10}})

@@ -1,0 +1,164 @@
+"""The registry: what plugins do wrong becomes data, and costs nobody else."""
+
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from aebench.errors import AebenchError
+from aebench.registry import create_registry
+
+GOOD = """
+from aebench.contracts import Autoencoder, AutoencoderRecord, hookimpl
+@hookimpl
+def aebench_autoencoders():
+    return [AutoencoderRecord(name="{name}", title="T", summary="s", build=lambda shape, dim, params: Autoencoder(shape, dim))]
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """plugin(name, source): an entry point to a module with this source."""
+    monkeypatch.syspath_prepend(tmp_path)
+    written = []
+
+    def plugin(name, source):
+        module = f"plugin_under_test_{name}"
+        (tmp_path / f"{module}.py").write_text(source)
+        written.append(module)
+        return EntryPoint(name, module, "aebench")
+
+    yield plugin
+    for module in written:
+        sys.modules.pop(module, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "stage", "message"),
+    [
+        ("import nothing_like_this", "load", "ModuleNotFoundError: No module named 'nothing_like_this'"),
+        ("raise RuntimeError('no')", "load", "RuntimeError: no"),
+        ("import sys; sys.exit(3)", "load", "SystemExit: 3"),
+        (
+            "from aebench.contracts import hookimpl\n@hookimpl\ndef aebench_tasks(config): return []",
+            "register",
+            "Argument",
+        ),
+        (
+            "from aebench.contracts import hookimpl\n@hookimpl\ndef aebench_models(): return []",
+            "check",
+            "aebench_models",
+        ),
+        ("from aebench.contracts import hookimpl\n@hookimpl\ndef aebench_tasks(): return 1 / 0", "collect", "Zero"),
+        (
+            "from aebench.contracts import hookimpl\n@hookimpl\ndef aebench_tasks(): return None",
+            "collect",
+            "return a list",
+        ),
+        (
+            "from aebench.contracts import hookimpl\n@hookimpl\ndef aebench_tasks(): return ['x']",
+            "collect",
+            "TaskRecords",
+        ),
+        (GOOD.format(name="Not A Name"), "collect", "name"),
+        (
+            GOOD.format(name="vanilla2") + "\nmine = 1\n" + GOOD.format(name="x").replace("return [", "return [1, "),
+            "collect",
+            "int",
+        ),
+    ],
+)
+def test_a_bad_plugin_becomes_a_failure_and_costs_nobody_else(plugin, source, stage, message):
+    before, bad, after = (
+        plugin("a", GOOD.format(name="first")),
+        plugin("b", source),
+        plugin("c", GOOD.format(name="last")),
+    )
+    registry = create_registry([before, bad, after])
+    assert list(registry.autoencoders) == ["first", "last"]
+    (failure,) = registry.failures
+    assert (failure.entry_point, failure.stage) == ("b", stage)
+    assert message in failure.message
+    assert "Traceback" in failure.traceback
+
+
+def test_a_name_already_taken_names_both_distributions(plugin):
+    registry = create_registry([plugin("a", GOOD.format(name="same")), plugin("b", GOOD.format(name="same"))])
+    assert registry.autoencoders["same"].distribution == "plugin_under_test_a"
+    (failure,) = registry.failures
+    assert failure.stage == "collect"
+    assert "plugin_under_test_a" in failure.message
+    assert "plugin_under_test_b" in failure.message
+
+
+def test_what_a_plugin_prints_does_not_reach_stdout(plugin, capsys):
+    create_registry([plugin("a", "print('hello')")])
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "hello\n")
+
+
+def test_a_keyboard_interrupt_is_nobodys_failure(plugin):
+    with pytest.raises(KeyboardInterrupt):
+        create_registry([plugin("a", "raise KeyboardInterrupt")])
+
+
+def test_the_code_hash_sees_an_edit(plugin):
+    first = create_registry([plugin("a", GOOD.format(name="one"))]).autoencoders["one"].code
+    second = create_registry([plugin("b", GOOD.format(name="one") + "# edited")]).autoencoders["one"].code
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ("", []),
+        ("aebench-vae", ["vae"]),
+        ("aebench_vq_vae, aebench-deep", ["vanilla", "vq_vae"]),
+    ],
+)
+def test_plugins_can_be_chosen_by_distribution(monkeypatch, chosen, expected):
+    monkeypatch.setenv("AEBENCH_LOAD_PLUGINS", chosen)
+    registry = create_registry()
+    assert list(registry.autoencoders) == expected
+    assert registry.tasks == {}
+    assert "digits" in registry.datasets
+    assert registry.failures == ()
+
+
+def test_a_chosen_plugin_that_is_not_installed_is_a_failure(monkeypatch):
+    monkeypatch.setenv("AEBENCH_LOAD_PLUGINS", "aebench-nope")
+    (failure,) = create_registry().failures
+    assert failure.stage == "select"
+    assert "aebench-nope" in failure.message
+
+
+def test_unknown_names_get_the_nearest_and_the_list(registry):
+    with pytest.raises(
+        AebenchError, match=r"model 'vea' is not registered; did you mean 'vae'\? Available: beta_vae_loose"
+    ):
+        registry.autoencoder("vea")
+    with pytest.raises(AebenchError, match=r"task 'xyz' is not registered\. Available: anomaly_detection"):
+        registry.task("xyz")
+
+
+def test_what_ships(registry):
+    assert registry.failures == ()
+    assert {name: plugin.distribution for name, plugin in registry.autoencoders.items()} == {
+        "beta_vae_loose": "aebench-beta-vae",
+        "beta_vae_strict": "aebench-beta-vae",
+        "denoising": "aebench-denoising",
+        "shallow": "aebench-shallow",
+        "sparse": "aebench-sparse",
+        "stacked": "aebench-stacked",
+        "vae": "aebench-vae",
+        "vanilla": "aebench-deep",
+        "vq_vae": "aebench-vq-vae",
+    }
+    assert list(registry.tasks) == [
+        "anomaly_detection",
+        "classification",
+        "interpolation",
+        "latent_structure",
+        "reconstruction",
+        "sampling",
+    ]

@@ -1,0 +1,197 @@
+"""The six tasks on models whose answers are known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from aebench.contracts import AebenchError, Animation, Autoencoder, Context, Split
+from aebench.pictures import render
+
+SHAPE = (1, 8, 8)
+
+
+class Identity(Autoencoder):
+    """Returns the image itself: a reconstruction that nothing can beat."""
+
+    def __init__(self):
+        super().__init__(SHAPE, 64)
+
+    def encode(self, x):
+        return x.flatten(1)
+
+    def decode(self, z):
+        return torch.logit(z.clamp(1e-6, 1 - 1e-6)).unflatten(1, SHAPE)
+
+    def sample(self, n, generator):
+        return torch.rand(n, *SHAPE, generator=generator)
+
+
+class Constant(Identity):
+    """Returns the same grey image whatever it is shown."""
+
+    def decode(self, z):
+        return torch.zeros(len(z), *SHAPE)
+
+    def sample(self, n, generator):
+        return torch.full((n, *SHAPE), 0.5)
+
+
+@pytest.fixture
+def evaluate(registry, digits, build):
+    """evaluate(task, model, data): the evaluation with default parameters."""
+
+    def evaluate(name, model, data=None, held_out=None, **params):
+        task = registry.task(name).record
+        context = Context(task.params(**params), torch.device("cpu"), 7, held_out, lambda: build("vanilla", SHAPE, 20))
+        evaluation = task.evaluate(model.eval().requires_grad_(False), data or digits, context)
+        assert set(evaluation.metrics) == {metric.name for metric in task.metrics}
+        return evaluation
+
+    return evaluate
+
+
+def test_reconstruction(evaluate, digits):
+    perfect, grey = (evaluate("reconstruction", model).metrics for model in (Identity(), Constant()))
+    x = digits.test.x()
+    entropy = nn.functional.binary_cross_entropy(x, x, reduction="sum") / len(x)
+    assert perfect["bce"] == pytest.approx(float(entropy), rel=1e-3)
+    assert perfect["mse"] == pytest.approx(0, abs=1e-9)
+    assert grey["bce"] == pytest.approx(64 * np.log(2), rel=1e-5)
+    assert grey["mse"] == pytest.approx(float((x - 0.5).square().mean()), rel=1e-5)
+
+
+def test_reconstruction_of_sampled_codes(evaluate, build, train, digits):
+    metrics = evaluate("reconstruction", train(build("vae"), digits, epochs=10)).metrics
+    assert metrics["bce_stochastic"] > metrics["bce"]
+    metrics = evaluate("reconstruction", build("vanilla")).metrics
+    assert metrics["bce_stochastic"] == metrics["bce"]
+
+
+def test_sampling(evaluate, digits):
+    class Memory(Identity):
+        def sample(self, n, generator):
+            return digits.test.x(torch.randint(len(digits.test), (n,), generator=generator))
+
+    memory, collapsed = (evaluate("sampling", model).metrics for model in (Memory(), Constant()))
+    assert memory["nearest_real_distance"] == pytest.approx(0, abs=1e-3)
+    assert memory["relative_diversity"] == pytest.approx(1, abs=0.05)
+    assert collapsed["nearest_real_distance"] > 0.2
+    assert collapsed["relative_diversity"] == 0
+
+
+def test_interpolation(evaluate):
+    straight = evaluate("interpolation", Identity()).metrics
+    assert straight["largest_step"] == pytest.approx(1, rel=1e-3)  # pixels change evenly
+    assert 0.05 < straight["nearest_real_distance"] < 0.3
+    assert evaluate("interpolation", Constant()).metrics["nearest_real_distance"] > straight["nearest_real_distance"]
+
+
+def test_interpolation_pictures_a_seven_becoming_a_two(evaluate, digits):
+    images = evaluate("interpolation", Identity()).images
+    animation = images["interpolation_animated"]
+    assert isinstance(animation, Animation)
+    assert len(animation.frames) == 128
+    labels = digits.test.labels.tolist()
+    for frame, digit in ((animation.frames[0], 7), (animation.frames[-1], 2)):
+        assert np.array_equal(frame[::16, ::16], digits.test.images[labels.index(digit), 0].numpy())
+
+
+def test_interpolation_without_labels(evaluate, digits):
+    unlabelled = replace(digits, classes=(), test=Split(digits.test.images))
+    assert evaluate("interpolation", Identity(), unlabelled).metrics["largest_step"] == pytest.approx(1, rel=1e-3)
+
+
+def test_latent_structure(evaluate, digits):
+    class Labels(Identity):
+        """Codes that are the label alone."""
+
+        def embed(self, x, stochastic=False, generator=None):
+            rows = (x[:, None] * 255).round().byte().flatten(2) == digits.test.images.flatten(1)[None]
+            labels = digits.test.labels[rows.all(dim=2).float().argmax(dim=1)]
+            return nn.functional.one_hot(labels, 10).float() + 0.01 * x.flatten(1)[:, :10]
+
+    perfect, raw = (evaluate("latent_structure", model).metrics for model in (Labels(), Identity()))
+    assert perfect["knn_accuracy"] == 1
+    assert perfect["plane_knn_accuracy"] > 0.99
+    assert 0.9 < raw["knn_accuracy"] < 1
+
+
+def test_a_point_does_not_vote_for_itself():
+    from aebench_tasks.latent_structure import leave_one_out_accuracy
+
+    points = np.array([[0.0], [1.0], [2.0], [3.0]])
+    assert leave_one_out_accuracy(points, np.array([0, 1, 0, 1]), neighbours=1) == 0
+
+
+def test_anomaly_detection_with_perfect_and_reversed_scores(evaluate, digits):
+    ones = digits.test.labels == 1
+
+    class Scoring(Identity):
+        """Reconstructs every class perfectly but one, or only that one."""
+
+        def __init__(self, bad):
+            super().__init__()
+            self.bad = bad
+
+        def reconstruct_logits(self, x, stochastic=False, generator=None):
+            bad = self.bad[: len(x), None, None, None]
+            return torch.where(bad, 20.0, torch.logit(x.clamp(1e-6, 1 - 1e-6)))
+
+    assert evaluate("anomaly_detection", Scoring(ones), held_out=1).metrics["auroc"] == 1
+    assert evaluate("anomaly_detection", Scoring(~ones), held_out=1).metrics["auroc"] == 0
+    signed = evaluate("anomaly_detection", Constant(), held_out=1).metrics["signed_sum_auroc"]
+    ink = digits.test.x().flatten(1).sum(dim=1)
+    pairs = (ink[ones][:, None] < ink[~ones][None]).float().mean()
+    assert signed == pytest.approx(float(pairs), abs=0.01)  # the signed sum of a constant is ink alone
+
+
+def test_anomaly_detection_that_cannot_be_done(evaluate, digits):
+    with pytest.raises(AebenchError, match="holds out a class"):
+        evaluate("anomaly_detection", Constant())
+    with pytest.raises(AebenchError, match="needs images of class 1 and of others"):
+        evaluate("anomaly_detection", Constant(), replace(digits, test=digits.test.where(digits.test.labels != 1)), 1)
+
+
+def test_classification(evaluate, build, train, digits):
+    metrics = evaluate("classification", Identity()).metrics
+    assert metrics["accuracy"] > 0.8  # raw pixels, one hundred labels
+    assert metrics["accuracy"] > metrics["short_probe_accuracy"]
+    assert evaluate("classification", Identity(), labelled_per_class=1).metrics["accuracy"] < metrics["accuracy"]
+    assert metrics["from_scratch_accuracy"] > 0.3
+
+
+def test_the_frozen_model_is_not_changed(evaluate, build):
+    model = build("vae", SHAPE, 20)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for task in ("classification", "reconstruction", "interpolation", "sampling"):
+        evaluate(task, model)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("reconstruction", {"reconstructions.png"}),
+        ("sampling", {"samples.png"}),
+        ("interpolation", {"interpolation.png", "interpolation_animated.gif"}),
+        ("latent_structure", {"umap.png"}),
+        ("anomaly_detection", {"roc.png"}),
+        ("classification", {"confusion_matrix.png"}),
+    ],
+)
+def test_pictures(evaluate, build, task, expected):
+    files = render(evaluate(task, build("vae", SHAPE, 20), held_out=1))
+    assert set(files) == expected
+    assert all(len(content) > 500 for content in files.values())
+
+
+@pytest.mark.parametrize("task", ["reconstruction", "sampling", "interpolation", "anomaly_detection", "classification"])
+def test_an_evaluation_repeats_itself(evaluate, build, task):
+    model = build("vae", SHAPE, 20)
+    torch.manual_seed(1)
+    first = evaluate(task, model, held_out=1)
+    torch.manual_seed(2)
+    assert first.metrics == evaluate(task, model, held_out=1).metrics
