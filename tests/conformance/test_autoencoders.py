@@ -27,7 +27,7 @@ def train_step():
     def train_step(model):
         """Batch statistics and weights that are not the initial ones."""
         model.train()
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         for seed in range(3):
             model.loss(_images(model, 16, seed), Generator().manual_seed(seed)).total.backward()
             optimizer.step()

@@ -1,5 +1,7 @@
 """Each variant's loss, bottleneck and training against an independent calculation."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Generator
@@ -136,7 +138,7 @@ def test_a_stage_of_the_stacked_autoencoder_leaves_frozen_layers_untouched(build
     settings = {"batch_size": 64, "learning_rate": 1e-3, "on_epoch": after_stage}
     fit(model, digits, epochs=6, batches=Generator().manual_seed(0), noise=Generator(), **settings)
     assert len(snapshots) == 4
-    for pair, (before, after) in enumerate(zip(snapshots, snapshots[1:], strict=False)):
+    for pair, (before, after) in enumerate(pairwise(snapshots)):
         own = (f"encoder.blocks.{pair}.", f"decoder.blocks.{2 - pair}.")
         changed = {name for name in before if not torch.equal(before[name], after[name])}
         assert changed == {name for name in before if name.startswith(own)}

@@ -12,7 +12,7 @@ GOOD = """
 from aebench.contracts import Autoencoder, AutoencoderRecord, hookimpl
 @hookimpl
 def aebench_autoencoders():
-    return [AutoencoderRecord(name="{name}", title="T", summary="s", build=lambda shape, dim, params: Autoencoder(shape, dim))]
+    return [AutoencoderRecord(name="{name}", title="T", summary="s", build=lambda *given: Autoencoder(*given[:2]))]
 """
 
 
