@@ -98,12 +98,13 @@ def _short_probe(model: Autoencoder, labelled: Split, data: ImageDataset, contex
 
 
 def _from_scratch(model: Autoencoder, labelled: Split, data: ImageDataset, context: Context) -> float:
-    """Encoder and layer learn together, from the labelled images alone."""
-    generator = context.generator()
-    layer = _linear(model.latent_dim, len(data.classes), generator)
+    """Encoder and layer learn together, from the labelled images alone; the bottleneck takes no part."""
+    with torch.no_grad():
+        width = model.eval().encode(labelled.x(slice(1))).shape[1]
+    layer = _linear(width, len(data.classes), context.generator())
 
     def logits(split: Split, index: Tensor | slice) -> Tensor:
-        return layer(model.embed(split.x(index), stochastic=True, generator=generator))
+        return layer(model.encode(split.x(index)))
 
     return _fit_shortly(logits, [model, layer], labelled, data, context)
 
