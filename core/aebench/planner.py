@@ -46,8 +46,16 @@ class Training:
     suite_seed: int
     hash: str
 
+    @property
+    def initialisation_seed(self) -> int:
+        """Seed of the initial weights: 42, 43, ..., the first one being the article's.
+
+        It is the same for all models, so that networks of one shape start from the same weights.
+        """
+        return self.suite_seed + self.seed
+
     def derived_seed(self, use: str) -> int:
-        """Seed for the initialisation or the noise of this training: its own for every model."""
+        """Seed for any other randomness of this training alone, such as its noise."""
         return derive_seed(self.suite_seed, use=use, model=self.model, profile=self.profile, seed=self.seed)
 
     @property

@@ -131,7 +131,9 @@ class Workplace:
             device=self._device,
             seed=cell.seed,
             held_out=training.held_out,
-            fresh_model=lambda: build_model(self._registry, training, self._input_shape, "fresh").to(self._device),
+            fresh_model=lambda: build_model(
+                self._registry, training, self._input_shape, training.derived_seed("fresh model")
+            ).to(self._device),
         )
         evaluation = task.evaluate(model, self._data(training.held_out), context)
         _check_metrics(task, evaluation)
@@ -145,13 +147,13 @@ class Workplace:
 
 
 def build_model(
-    registry: Registry, training: Training, input_shape: tuple[int, int, int], use: str = "initialisation"
+    registry: Registry, training: Training, input_shape: tuple[int, int, int], seed: int | None = None
 ) -> Autoencoder:
-    """An untrained model on the CPU, initialised from the training's own seed; torch's global state is put back."""
+    """An untrained model on the CPU, initialised from `seed` or the training's own; torch's global state is put back."""
     record = registry.autoencoder(training.model).record
     params = record.params.model_validate(training.params, strict=False)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.derived_seed(use))
+        torch.manual_seed(training.initialisation_seed if seed is None else seed)
         return record.build(input_shape, training.latent_dim, params)
 
 

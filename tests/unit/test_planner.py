@@ -74,7 +74,8 @@ def test_seeds_repeat_every_training_and_are_paired(lay_out):
     assert len({cell.hash for cell in plan.cells}) == len(plan.cells)
     general = [training for training in plan.trainings if training.profile == "general"]
     assert len({training.batches_seed for training in general}) == 3  # the same batches for both models
-    assert len({training.derived_seed("initialisation") for training in general}) == 6
+    assert {training.initialisation_seed for training in general} == {42, 43, 44}  # and the same initial weights
+    assert len({training.derived_seed("noise") for training in general}) == 6
 
 
 def test_evaluation_seeds_are_the_same_for_all_models(lay_out):
