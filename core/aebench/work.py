@@ -149,7 +149,7 @@ class Workplace:
 def build_model(
     registry: Registry, training: Training, input_shape: tuple[int, int, int], seed: int | None = None
 ) -> Autoencoder:
-    """An untrained model on the CPU, initialised from `seed` or the training's own; torch's global state is put back."""
+    """An untrained model on the CPU, initialised from `seed` or the training's own; global state is put back."""
     record = registry.autoencoder(training.model).record
     params = record.params.model_validate(training.params, strict=False)
     with torch.random.fork_rng(devices=[]):
