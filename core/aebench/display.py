@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from statistics import mean, stdev
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aebench.planner import Plan, Training
-from aebench.results import CellResult, MatrixResults, MetricInfo, TaskInfo
+from aebench.results import MatrixResults, TaskInfo
 from aebench.work import CellDone, EpochDone, Message, Started, Trained, Unit
 
 
@@ -132,11 +131,9 @@ def results_table(results: MatrixResults) -> Group:
     table = Table(title=f"{results.dataset}: matrix {results.matrix}", title_style="bold", header_style="bold")
     table.add_column("model", no_wrap=True)
     for task in results.tasks:
-        table.add_column(_heading(task), justify="right")
-    best = {task.name: _best(results, task) for task in results.tasks}
+        table.add_column(Text(f"{task.title}\n{task.primary.heading}"), justify="right")
     for model in results.models:
-        values = [_entry(results.of(model, task.name), task.primary, best[task.name]) for task in results.tasks]
-        table.add_row(model, *values)
+        table.add_row(model, *(_entry(results, model, task) for task in results.tasks))
     reasons = sorted({f"{cell.task}: {cell.reason}" for cell in results.cells if cell.status == "skipped"})
     failures = [
         f"{cell.model} × {cell.task}, seed {cell.seed}: {cell.reason}"
@@ -149,37 +146,11 @@ def results_table(results: MatrixResults) -> Group:
     return Group(table, *(Text(line, style="dim" if line.startswith("skipped") else "") for line in lines))
 
 
-def _heading(task: TaskInfo) -> Text:
-    metric = task.primary
-    arrow = "↑" if metric.higher_is_better else "↓"
-    unit = f" [{metric.unit}]" if metric.unit else ""
-    return Text(f"{task.title}\n{metric.name} {arrow}{unit}")
-
-
-def _values(cells: Sequence[CellResult], metric: MetricInfo) -> list[float]:
-    return [cell.metrics[metric.name] for cell in cells if cell.status == "ok" and metric.name in cell.metrics]
-
-
-def _best(results: MatrixResults, task: TaskInfo) -> float | None:
-    means = [
-        mean(values) for model in results.models if (values := _values(results.of(model, task.name), task.primary))
-    ]
-    if not means:
-        return None
-    return max(means) if task.primary.higher_is_better else min(means)
-
-
-def _entry(cells: Sequence[CellResult], metric: MetricInfo, best: float | None) -> Text:
-    statuses = {cell.status for cell in cells}
-    if "failed" in statuses:
-        return Text("failed", style="red")
-    values = _values(cells, metric)
-    if not values:
-        return Text("–" if statuses == {"skipped"} else "pending", style="dim")
-    text = f"{mean(values):.4g}" if abs(mean(values)) >= 1 else f"{mean(values):.3f}"
-    if len(values) > 1:
-        text += f" ± {stdev(values):.2g}"
-    return Text(text, style="bold green" if mean(values) == best else "")
+def _entry(results: MatrixResults, model: str, task: TaskInfo) -> Text:
+    text = results.entry(model, task)
+    if results.is_best(model, task):
+        return Text(text, style="bold green")
+    return Text(text, style={"failed": "red", "pending": "dim", "–": "dim"}.get(text, ""))
 
 
 def _training_name(training: Training) -> str:

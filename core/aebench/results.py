@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import mean, stdev
 from typing import Any
 
 from aebench.planner import Plan
@@ -21,6 +22,12 @@ class MetricInfo:
     unit: str
     higher_is_better: bool
     primary: bool
+
+    @property
+    def heading(self) -> str:
+        """Name, direction and unit: `bce ↓ [nats/image]`."""
+        unit = f" [{self.unit}]" if self.unit else ""
+        return f"{self.name} {'↑' if self.higher_is_better else '↓'}{unit}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,42 @@ class MatrixResults:
     def of(self, model: str, task: str) -> list[CellResult]:
         """The cells of one pair, one per seed."""
         return [cell for cell in self.cells if (cell.model, cell.task) == (model, task)]
+
+    def values(self, model: str, task: TaskInfo) -> list[float]:
+        """The task's primary metric for one model, one value for each seed; none when a seed failed."""
+        cells, name = self.of(model, task.name), task.primary.name
+        if any(cell.status == "failed" for cell in cells):
+            return []
+        return [cell.metrics[name] for cell in cells if name in cell.metrics]
+
+    def is_best(self, model: str, task: TaskInfo) -> bool:
+        """Whether no other model has a better mean."""
+        means = {row: mean(values) for row in self.models if (values := self.values(row, task))}
+        best = max if task.primary.higher_is_better else min
+        return model in means and means[model] == best(means.values())
+
+    def entry(self, model: str, task: TaskInfo) -> str:
+        """What stands in the table: the mean, with the standard deviation over seeds, or the cell's status."""
+        statuses = {cell.status for cell in self.of(model, task.name)}
+        values = self.values(model, task)
+        if "failed" in statuses:
+            return "failed"
+        if not values:
+            return "–" if statuses == {"skipped"} else "pending"
+        text = f"{mean(values):.4g}" if abs(mean(values)) >= 1 else f"{mean(values):.3f}"
+        return f"{text} ± {stdev(values):.2g}" if len(values) > 1 else text
+
+    def to_markdown(self) -> str:
+        """The table of models and tasks in Markdown, the best of each column in bold."""
+        lines = [
+            " | ".join(["| model", *(f"{task.title}<br>{task.primary.heading}" for task in self.tasks)]) + " |",
+            "|---|" + "--:|" * len(self.tasks),
+        ]
+        for model in self.models:
+            marks = ("**" if self.is_best(model, task) else "" for task in self.tasks)
+            entries = (f"{mark}{self.entry(model, task)}{mark}" for mark, task in zip(marks, self.tasks, strict=True))
+            lines.append(" | ".join([f"| {model}", *entries]) + " |")
+        return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -117,7 +117,9 @@ def run(
         if units:
             with closing(executor.run(units, data)) as messages:
                 recorder.record(messages, target)
-    return RunSummary(store.results(), recorder.trained, recorder.cells, len(finished), time.perf_counter() - started)
+    results = store.results()
+    store.describe_newest(results)
+    return RunSummary(results, recorder.trained, recorder.cells, len(finished), time.perf_counter() - started)
 
 
 def _units(cells: Iterable[Cell]) -> list[Unit]:

@@ -1,6 +1,7 @@
 """Plugins come and go with pip, in a real environment."""
 
 import json
+import re
 import subprocess
 import sys
 import sysconfig
@@ -52,3 +53,23 @@ def test_a_plugin_goes_with_pip_uninstall_and_comes_back_with_pip_install(venv, 
     assert {(cell["model"], cell["status"]) for cell in cells} == {(name, "ok") for name in everything - {"vq_vae"}}
     _pip(venv, "install", ROOT / "plugins" / "vq_vae")
     assert models() == everything
+
+
+def test_the_readmes_plugin_installs_and_runs(venv, tmp_path):
+    """Its two code blocks, saved under the names in their first lines, are a package."""
+    package = tmp_path / "tied"
+    package.mkdir()
+    readme = (ROOT / "README.md").read_text()
+    for name, content in re.findall(r"```(?:python|toml)\n# (\S+)\n(.*?)```", readme, re.DOTALL):
+        (package / name).write_text(content)
+    assert {file.name for file in package.iterdir()} == {"aebench_tied.py", "pyproject.toml"}
+    _pip(venv, "install", package)
+    _aebench(venv, tmp_path, "run", "--epochs", "3", "--models", "tied,vanilla", "--tasks", "reconstruction,sampling")
+    cells = json.loads(_aebench(venv, tmp_path, "results", "--json"))["cells"]
+    _pip(venv, "uninstall", "-y", "aebench-tied")
+    assert [(cell["model"], cell["task"], cell["status"]) for cell in cells] == [
+        ("tied", "reconstruction", "ok"),
+        ("tied", "sampling", "skipped"),
+        ("vanilla", "reconstruction", "ok"),
+        ("vanilla", "sampling", "skipped"),
+    ]

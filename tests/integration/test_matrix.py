@@ -113,6 +113,7 @@ def test_one_parent_and_nine_children_all_finished(matrix):
     assert len(children) == 9
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
     assert _client(matrix).get_experiment(parent.info.experiment_id).name == "aebench-digits"
+    assert parent.data.tags["mlflow.note.content"].startswith("| model | Anomaly detection<br>auroc ↑ |")
 
 
 def test_a_child_holds_metrics_curves_parameters_tags_and_data(matrix):

@@ -18,9 +18,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
-from aebench.contracts import Autoencoder
+from aebench.contracts import Autoencoder, AutoencoderRecord
 from aebench.planner import Cell, Plan, Training
 from aebench.results import describe
 from aebench.tracking.connection import one_line
@@ -153,6 +153,7 @@ class MatrixRun:
 
     def _create_child(self, training: Training) -> str:
         plan = self._plan
+        model = next(model for model in plan.models if model.label == training.label)
         seed = f", seed {training.seed}" if plan.seeds > 1 else ""
         tags = {
             KIND: "model",
@@ -161,9 +162,9 @@ class MatrixRun:
             "dataset": plan.dataset.name,
             "model": training.label,
             "seed": str(training.seed),
+            MLFLOW_RUN_NOTE: _note(model.record),
         }
         run_id = self._create_run(f"{training.label}{seed}", tags)
-        model = next(model for model in plan.models if model.label == training.label)
         params: dict[str, Any] = {"model.name": training.model, "model.version": model.plugin.version}
         params |= {f"model.{key}": value for key, value in training.params.items()}
         params |= {f"train.{key}": getattr(training, key) for key in ("epochs", "batch_size", "learning_rate")}
@@ -179,7 +180,9 @@ class MatrixRun:
         return run_id
 
     def _create_run(self, name: str, tags: dict[str, str]) -> str:
-        run = self._client.create_run(self._experiment_id, run_name=name, tags=tags | {PROCESS: this_process()})
+        run = self._client.create_run(
+            self._experiment_id, run_name=name, tags=tags | {PROCESS: this_process(), MLFLOW_SOURCE_NAME: "aebench"}
+        )
         self._open.add(run.info.run_id)
         identity: str = run.info.run_id
         return identity
@@ -246,6 +249,11 @@ def _as_metrics(values: Mapping[str, float]) -> list[Metric]:
 
 def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _note(model: AutoencoderRecord) -> str:
+    """A model's description for the UI."""
+    return f"**{model.title}**: {model.summary}" + (f" ({model.source})" if model.source else "")
 
 
 def _requirements(distribution: str, version: str) -> list[str]:

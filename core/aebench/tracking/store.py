@@ -13,14 +13,16 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from aebench.errors import AebenchError
 from aebench.planner import Cell, Plan, Training
 from aebench.results import CellResult, MatrixResults, tasks_of
 from aebench.tracking.connection import check_answers, one_line, store_uri
 from aebench.tracking.liveness import is_alive
-from aebench.tracking.matrix_run import DESCRIPTION, KIND, PROCESS, MatrixRun
+from aebench.tracking.matrix_run import DESCRIPTION, KIND, LONGEST_TAG, PROCESS, MatrixRun
+
+TRAINING_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI then opens with runs, not traces
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Store:
     def open_matrix(self, plan: Plan, *, new: bool) -> MatrixRun:
         """The run that collects this matrix's results: an interrupted one of the same matrix goes on, unless `new`."""
         if self._found is None:
-            identity = self._client.create_experiment(self.experiment)
+            identity = self._client.create_experiment(self.experiment, tags=TRAINING_KIND)
             self._found = self._client.get_experiment(identity)
         # Models are logged under the experiment that the fluent interface points at.
         mlflow.set_experiment(experiment_id=self._found.experiment_id)
@@ -125,6 +127,12 @@ class Store:
             tasks_of(description),
             cells,
         )
+
+    def describe_newest(self, results: MatrixResults) -> None:
+        """Show the table of results as the description of the newest matrix's run."""
+        parent = self._newest_parent()
+        if parent is not None:
+            self._client.set_tag(parent.info.run_id, MLFLOW_RUN_NOTE, results.to_markdown()[:LONGEST_TAG])
 
     def holds(self, plan: Plan) -> bool:
         """Whether the newest matrix is this one, with every cell done."""
