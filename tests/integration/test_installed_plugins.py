@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def venv(tmp_path_factory):
     """A virtual environment with everything but aebench linked from this one, and aebench installed by pip."""
     folder = tmp_path_factory.mktemp("venv")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     site = next((folder / "lib").glob("python*")) / "site-packages"
     for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
         if not entry.name.startswith(("aebench", "_aebench")) and not (site / entry.name).exists():
