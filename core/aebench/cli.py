@@ -258,7 +258,7 @@ def _benchmark(
     from aebench.config import load_benchmark
 
     given: dict[tuple[str, ...], Any] = {
-        ("dataset",): _dataset_choice(dataset),
+        ("dataset",): _dataset_choice(dataset, registry),
         ("models",): _names(models),
         ("tasks",): _names(tasks),
         ("seeds",): seeds,
@@ -271,13 +271,13 @@ def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _dataset_choice(text: str | None) -> Any:
-    """A name, or the path of a user's own images."""
+def _dataset_choice(text: str | None, registry: Registry) -> Any:
+    """A registered name, or the path of a user's own images."""
     if text is None:
         return None
     if text.endswith(".npz"):
         return {"name": "npz", "params": {"path": text}}
-    if os.sep in text or text.startswith("."):
+    if os.sep in text or text.startswith(".") or (text not in registry.datasets and os.path.isdir(text)):
         return {"name": "folder", "params": {"path": text}}
     return text
 

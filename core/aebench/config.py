@@ -133,10 +133,14 @@ def load_benchmark(
     overrides = overrides or {}
     data = _read_yaml(file) if file else {}
     for path, value in overrides.items():
-        section = data
+        section: Any = data
         for key in path[:-1]:
-            section = section.setdefault(key, {})
-        section[path[-1]] = value
+            section[key] = section.get(key) or {}
+            section = section[key]
+            if not isinstance(section, dict):
+                break  # the envelope says what is wrong with it
+        else:
+            section[path[-1]] = value
 
     problems = _Problems(file, overrides)
     config = problems.parse(BenchmarkConfig, data, ())
@@ -280,4 +284,4 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         return {}
     if not isinstance(data, dict):
         raise AebenchError(f"{file}: expected keys such as 'dataset' and 'models', got a {type(data).__name__}")
-    return data
+    return {str(key): value for key, value in data.items()}

@@ -86,7 +86,8 @@ class _LiveProgress:
     def start(self, units: Sequence[Unit]) -> None:
         self._cells = self._overall.add_task("", total=sum(len(unit.cells) for unit in units), left="")
         # Epochs are what takes time; a cell counts as a few of them.
-        self._work = self._work_left = float(sum(unit.training.epochs + 5 * len(unit.cells) for unit in units))
+        epochs = sum(unit.training.epochs for unit in units if unit.weights is None)
+        self._work = self._work_left = float(epochs + 5 * sum(len(unit.cells) for unit in units))
         self._since = time.monotonic()
         self._live.start()
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 from rich.table import Table
 
 from aebench.registry import Registered, Registry
@@ -70,7 +71,7 @@ def _common(plugin: Registered[Any]) -> dict[str, Any]:
 def _defaults(params: type[BaseModel]) -> dict[str, Any]:
     """Each parameter with its default; None where the user has to give one."""
     return {
-        name: None if field.is_required() else field.get_default(call_default_factory=True)
+        name: None if field.is_required() else to_jsonable_python(field.get_default(), fallback=str)
         for name, field in params.model_fields.items()
     }
 

@@ -16,7 +16,7 @@ from aebench.errors import AebenchError
 from aebench.seeds import content_hash, derive_seed
 
 # What the core itself contributes to a result; a change here makes earlier results stale.
-CORE_SOURCES = ("contracts/*.py", "bottlenecks.py", "networks.py", "seeds.py", "training.py", "work.py")
+CORE_SOURCES = ("contracts/*.py", "bottlenecks.py", "networks.py", "planner.py", "seeds.py", "training.py", "work.py")
 
 
 @dataclass(frozen=True)

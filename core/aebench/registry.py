@@ -116,7 +116,7 @@ def create_registry(entry_points: Iterable[importlib.metadata.EntryPoint] | None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: `; did you mean 'vae'?`, or a full stop when none is near."""
+    """The end of a sentence about an unknown name: `; did you mean 'this'?`, or a full stop when none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean '{near[0]}'?" if near else "."
 

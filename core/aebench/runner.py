@@ -40,7 +40,7 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run, which changes no result.
+    """How to run, which changes no result beyond floating-point noise.
 
     Attributes:
         device: auto, cpu, cuda or cuda:N.
@@ -117,8 +117,8 @@ def run(
         if units:
             with closing(executor.run(units, data)) as messages:
                 recorder.record(messages, target)
-    results = store.results()
-    store.describe_newest(results)
+    results = store.results(target.parent_id)
+    store.describe(target.parent_id, results)
     return RunSummary(results, recorder.trained, recorder.cells, len(finished), time.perf_counter() - started)
 
 
@@ -150,7 +150,11 @@ class _Recorder:
                 self.cells[message.status] += 1
                 target.evaluated(message)
 
-    def _rebuilt(self, message: Trained) -> Autoencoder:
-        model = build_model(self._registry, message.training, self._matrix.dataset.input_shape)
-        model.load_state_dict(load(message.weights))
+    def _rebuilt(self, message: Trained) -> Autoencoder | None:
+        """The trained model in this process, or None where a plugin's model does not load its own weights."""
+        try:
+            model = build_model(self._registry, message.training, self._matrix.dataset.input_shape)
+            model.load_state_dict(load(message.weights))
+        except Exception:
+            return None
         return model.eval()

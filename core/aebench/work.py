@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -136,7 +137,7 @@ class Workplace:
             ).to(self._device),
         )
         evaluation = task.evaluate(model, self._data(training.held_out), context)
-        _check_metrics(task, evaluation)
+        _check(task, evaluation)
         metrics = {name: float(value) for name, value in evaluation.metrics.items()}
         return CellDone(cell, "ok", metrics=metrics, files=render(evaluation))
 
@@ -168,7 +169,10 @@ def _failed(cell: Cell, error: Exception, where: str = "") -> CellDone:
     return CellDone(cell, "failed", reason=where + " ".join(message.split()), traceback=trace)
 
 
-def _check_metrics(task: TaskRecord, evaluation: Evaluation) -> None:
+def _check(task: TaskRecord, evaluation: Evaluation) -> None:
+    for name in (*evaluation.images, *evaluation.figures, *evaluation.tables):
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise AebenchError(f"task '{task.name}' names a picture {name!r}; use letters, digits, '_' and '-'")
     declared, returned = {metric.name for metric in task.metrics}, set(evaluation.metrics)
     if declared != returned:
         raise AebenchError(

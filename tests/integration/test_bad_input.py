@@ -2,6 +2,8 @@
 
 import struct
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -49,6 +51,8 @@ def aebench(tmp_path, monkeypatch, capsys):
         (("run", "--tracking-uri", "http://127.0.0.1:9"), "http://127.0.0.1:9 does not answer"),
         (("run", "--tracking-uri", "sqlite:////no/such/folder/mlflow.db"), "cannot be written: no such folder"),
         (("run", "--tracking-uri", "somewhere"), "give a database (sqlite:///mlflow.db) or a server"),
+        (("run", "--tracking-uri", "sqlite:////tmp"), "/tmp is a folder, not a database"),
+        (("results", "--tracking-uri", "sqlite:////tmp"), "/tmp is a folder, not a database"),
         (("results",), "there are no results yet"),
         (("list", "cars"), "'cars'"),
     ],
@@ -104,3 +108,22 @@ def test_a_database_that_is_none(aebench, tmp_path):
     code, (line,) = aebench("run", "--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert code == 2
     assert "does not answer: " in line
+
+
+@pytest.mark.parametrize("status", [404, 503])
+@pytest.mark.parametrize("command", ["run", "results"])
+def test_a_server_that_is_no_mlflow_server(aebench, status, command):
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(status)
+
+        def log_message(self, *arguments):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        code, (line,) = aebench(command, "--tracking-uri", uri)
+        server.shutdown()
+    assert code == 2
+    assert f"{uri} does not answer: {status}" in line

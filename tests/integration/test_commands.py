@@ -85,9 +85,12 @@ def _get(url):
 
 
 def test_several_seeds(home):
-    done = home.run("run", "--epochs", 1, "--models", "shallow", "--tasks", "reconstruction", "--seeds", 3)
+    done = home.run(
+        "run", "--epochs", 1, "--models", "shallow", "--tasks", "reconstruction", "--seeds", 3, "--experiment", "mine"
+    )
     assert "±" in done.stdout
-    cells = home.results()["cells"]
+    cells = home.results("--experiment", "mine")["cells"]
+    assert home.run("results", "--experiment", "other", code=2).stderr.startswith("aebench: no results in experiment")
     assert [cell["seed"] for cell in cells] == [0, 1, 2]
     assert len({cell["metrics"]["bce"] for cell in cells}) == 3
 

@@ -40,6 +40,8 @@ def interrupted(home):
                 env=environment(),
                 stdout=log,
                 stderr=log,
+                # A shell that starts the tests in the background has SIGINT ignored, and children inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         _wait_until(lambda: "shallow × interpolation" in (home.path / "log").read_text())
         _wait_until(lambda: any(run.data.tags.get("cell.interpolation.status") == "ok" for run in _runs(home)))
@@ -118,13 +120,14 @@ def aebench_autoencoders():
             for fate in ("killed", "raising", "unbuilt", "healthy")]
 
 def wrong(model, data, context): return Evaluation({"b": 1.0})
+def slash(model, data, context): return Evaluation({"a": 1.0}, images={"../x": None})
 def nan(model, data, context): return Evaluation({"a": float("nan")})
 def broken(model, data, context): return 1 / 0
 
 @hookimpl
 def aebench_tasks():
     return [TaskRecord(name=f.__name__, title="T", summary="-", evaluate=f, metrics=(Metric("a", "A", primary=True),))
-            for f in (wrong, nan, broken)]
+            for f in (wrong, nan, broken, slash)]
 """
 
 
@@ -136,18 +139,19 @@ def test_a_plugin_that_fails_costs_its_own_cells_only(home, distribution):
         "--models",
         "killed,raising,unbuilt,healthy",
         "--tasks",
-        "wrong,nan,broken,reconstruction",
+        "wrong,nan,broken,slash,reconstruction",
     )
     done = home.run("run", *arguments, code=1, **env)
     cells = {(cell["model"], cell["task"]): cell for cell in home.results()["cells"]}
-    assert len(cells) == 16
-    for task in ("wrong", "nan", "broken", "reconstruction"):
+    assert len(cells) == 20
+    for task in ("wrong", "nan", "broken", "slash", "reconstruction"):
         assert "worker process died (SIGKILL" in cells["killed", task]["reason"]
         assert cells["raising", task]["reason"] == "training: RuntimeError: cannot learn"
         assert cells["unbuilt", task]["reason"] == "training: ValueError: no such shape"
     assert cells["healthy", "reconstruction"]["status"] == "ok"
     assert cells["healthy", "broken"]["reason"] == "ZeroDivisionError: division by zero"
     assert "declares the metrics ['a'] but returned ['b']" in cells["healthy", "wrong"]["reason"]
+    assert "names a picture '../x'" in cells["healthy", "slash"]["reason"]
     assert cells["healthy", "nan"]["status"] == "ok"
     assert str(cells["healthy", "nan"]["metrics"]["a"]) == "nan"
     assert "healthy × broken" in done.stdout

@@ -107,3 +107,18 @@ def test_an_options_mistake_carries_the_options_name(registry):
 def test_a_file_that_is_not_there(registry, tmp_path):
     with pytest.raises(AebenchError, match="cannot be read: No such file"):
         load_benchmark(registry, tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("section", ["", " 5", " [epochs]"])
+def test_an_option_over_a_section_that_is_empty_or_none(registry, tmp_path, section):
+    file, option = _file(tmp_path, f"training:{section}"), {("training", "epochs"): 2}
+    if section:
+        with pytest.raises(AebenchError, match="training: input should be"):
+            load_benchmark(registry, file, option)
+    else:
+        assert load_benchmark(registry, file, option).config.training.epochs == 2
+
+
+def test_a_key_that_is_no_text(registry, tmp_path):
+    with pytest.raises(AebenchError, match="2020-01-01: unknown key"):
+        load_benchmark(registry, _file(tmp_path, "2020-01-01: 3"))

@@ -10,6 +10,7 @@ import aebench
 
 CORE = Path(aebench.__file__).parent
 ENGLISH = {"reconstruction"}  # a part of every loss, and a task
+NOT_ENGLISH = {"vae", "vq_vae", "beta_vae", "beta_vae_strict", "beta_vae_loose"}  # not even in a comment
 FILES = sorted(CORE.rglob("*.py"))
 
 
@@ -34,4 +35,5 @@ def test_no_plugin_is_named(file, registry):
         elif isinstance(node, ast.ImportFrom):
             imported.add((node.module or "").partition(".")[0])
     assert not found & (names - ENGLISH)
+    assert not set(re.findall(r"[\w-]+", file.read_text())) & NOT_ENGLISH
     assert not imported & modules

@@ -83,7 +83,9 @@ def test_npz_with_floats_labels_and_colour(tmp_path, registry):
         ({"x": np.full((30, 4, 4), np.nan)}, r"lie in \[0, 1\]"),
         ({"x": np.zeros((30, 4, 4), dtype=np.int64)}, "uint8"),
         ({"x": np.zeros((30, 4, 4)), "y": np.zeros(29)}, "labels must be"),
+        ({"x": np.zeros((30, 4, 4)), "y": np.zeros((30, 1))}, r"y must be \(N,\)"),
         ({"x": np.zeros((3, 4, 4))}, "at least 20 images"),
+        ({"x": np.zeros((0, 4, 4))}, "x is empty"),
     ],
 )
 def test_bad_arrays(tmp_path, registry, arrays, complaint):

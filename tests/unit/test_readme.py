@@ -47,3 +47,7 @@ def test_pictures_exist():
     assert pictures
     for picture in pictures:
         assert (Path(__file__).parents[2] / picture).is_file()
+
+
+def test_nothing_is_left_to_fill_in():
+    assert not re.search(r"^@[A-Z]+@$", README, re.MULTILINE)

@@ -5,6 +5,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from aebench.contracts import Metric, TaskRecord
 from aebench.errors import AebenchError
 from aebench.registry import create_registry
 
@@ -162,3 +163,13 @@ def test_what_ships(registry):
         "reconstruction",
         "sampling",
     ]
+
+
+def test_names_that_would_break_the_store_are_refused():
+    metric = Metric("a", "A", primary=True)
+    with pytest.raises(ValueError, match="is taken in the store"):
+        TaskRecord(name="training", title="T", summary="s", evaluate=print, metrics=(metric,))
+    with pytest.raises(ValueError, match="a metric's name must match"):
+        Metric("a (b)", "A")
+    with pytest.raises(ValueError, match="exactly one"):
+        TaskRecord(name="x", title="T", summary="s", evaluate=print, metrics=(Metric("a", "A"),))

@@ -5,8 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from aebench.display import results_table
+from aebench.display import RunProgress, results_table
 from aebench.results import CellResult, MatrixResults, MetricInfo, TaskInfo, describe, tasks_of
+from aebench.training import EpochLosses
+from aebench.work import CellDone, EpochDone, Started, Unit
 
 LOW = TaskInfo("low", "Low", (MetricInfo("bce", "B", "nats/image", False, True), MetricInfo("x", "X", "", True, False)))
 HIGH = TaskInfo("high", "High", (MetricInfo("auroc", "A", "", True, True),))
@@ -72,3 +74,20 @@ def test_a_description_is_enough_to_know_the_tasks(lay_out):
     assert [task.name for task in tasks] == [task.label for task in plan.tasks]
     assert tasks[0].primary.name == "auroc"
     assert tasks[0].primary.higher_is_better
+
+
+def test_live_progress_shows_cells_trainings_losses_and_time_left(lay_out):
+    plan = lay_out(models=["vae"], tasks=["reconstruction", "sampling"])
+    unit = Unit(plan.trainings[0], plan.cells)
+    console = Console(width=100, force_terminal=True, file=io.StringIO())
+    with RunProgress(console) as progress:
+        progress.begin(plan, [unit], reused=3)
+        progress.update(Started(unit.training))
+        progress.update(EpochDone(unit.training, EpochLosses(12, "end to end", 98.765, 90.0, 8.765, 99.0)))
+        progress.update(CellDone(plan.cells[0], "ok"))
+        progress.update(CellDone(plan.cells[1], "failed", reason="no luck"))
+    shown = console.file.getvalue()
+    for text in ("2 cells, 0 skipped, 3 already done; 2 to do, with 1 trainings", "2/2", "failed   vae × sampling"):
+        assert text in shown
+    for text in ("vae · general · seed 0", "epoch 12, loss 98.77"):
+        assert text in shown

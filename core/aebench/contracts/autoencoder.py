@@ -177,7 +177,10 @@ def straight_line(start: Tensor, end: Tensor, steps: int) -> Tensor:
 
 @runtime_checkable
 class SelfFitting(Protocol):
-    """A model that is not trained by gradients (PCA, say) brings this method, and its stages are not used."""
+    """A model that is not trained by gradients (PCA, say) brings this method, and its stages are not used.
+
+    What it learns goes into buffers that `build` has given their final shapes, so that it can be saved and loaded.
+    """
 
     def fit(self, images: Tensor, generator: Generator) -> None:
         """Fit to all training images at once: (N, *input_shape) uint8 in 0..255, on the model's device."""

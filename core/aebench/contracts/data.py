@@ -64,7 +64,7 @@ class DatasetInfo:
         classes: names of the classes by index; empty when there are no labels.
         sizes: images in (train, validation, test).
         batch_size: the training batch size that suits the data set.
-        fingerprint: SHA-256 over all splits' pixels and labels.
+        fingerprint: SHA-256 over the class names and all splits' pixels and labels.
     """
 
     name: str
@@ -141,7 +141,7 @@ class ImageDataset:
         return ("train", self.train), ("validation", self.validation), ("test", self.test)
 
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(json.dumps(self.classes).encode())
         for name, split in self._splits():
             digest.update(f"{name}{tuple(split.images.shape)}".encode())
             digest.update(np.ascontiguousarray(split.images.cpu().numpy()).data)

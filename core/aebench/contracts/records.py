@@ -16,6 +16,10 @@ from aebench.contracts.task import Context, Evaluation, Metric, Skip
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
+# First parts of keys in the store that are no task's metrics.
+RESERVED = {"aebench", "cell", "mlflow", "model", "task", "time", "train", "training", "weights"}
+
+
 class Capability(StrEnum):
     """What a model can do beyond encoding and decoding."""
 
@@ -80,6 +84,12 @@ class TaskRecord(_Record):
     requires: frozenset[Capability] = frozenset()
     needs_labels: bool = False
     condition: Callable[[AutoencoderRecord, DatasetInfo], Skip | None] = _always
+
+    @model_validator(mode="after")
+    def _own_prefix(self) -> TaskRecord:
+        if self.name in RESERVED:
+            raise ValueError(f"the name {self.name!r} is taken in the store; not allowed are {sorted(RESERVED)}")
+        return self
 
     @model_validator(mode="after")
     def _one_primary_metric(self) -> TaskRecord:

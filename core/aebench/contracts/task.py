@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,10 @@ class Metric:
     higher_is_better: bool = False
     primary: bool = False
     source: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            raise ValueError(f"a metric's name must match [a-z][a-z0-9_]*, got {self.name!r}")
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def _check(name: str, raw: RawImages) -> None:
             )
         if labels is None:
             continue
-        if labels.dtype != torch.int64 or len(labels) != len(images):
+        if labels.dtype != torch.int64 or labels.shape != (len(images),):
             raise AebenchError(
                 f"data set '{name}': labels must be ({len(images)},) int64, got {tuple(labels.shape)} {labels.dtype}"
             )

@@ -63,7 +63,10 @@ class ArrayParams(Params):
 def load_npz(params: ArrayParams, data_dir: Path) -> RawImages:
     path = Path(params.path).expanduser()
     try:
-        with np.load(path, allow_pickle=False) as file:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise AebenchError(f"{path} is a single array; save it with np.savez(path, x=array)")
+        with loaded as file:
             arrays = {name: file[name] for name in ("x", "y") if name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise AebenchError(f"{path} cannot be read as an .npz file: {error}") from error
@@ -72,6 +75,8 @@ def load_npz(params: ArrayParams, data_dir: Path) -> RawImages:
     images = _pixels(path, arrays["x"])
     if "y" not in arrays:
         return RawImages(images)
+    if arrays["y"].ndim != 1:
+        raise AebenchError(f"{path}: y must be (N,), got shape {arrays['y'].shape}")
     names, labels = np.unique(arrays["y"], return_inverse=True)
     return RawImages(images, torch.from_numpy(labels.astype(np.int64)), classes=tuple(str(name) for name in names))
 
@@ -81,6 +86,8 @@ def _pixels(path: Path, x: np.ndarray[Any, Any]) -> Tensor:
         x = x[..., None]
     if x.ndim != 4 or x.shape[-1] not in (1, 3):
         raise AebenchError(f"{path}: x must be (N, H, W) or (N, H, W, C) with 1 or 3 channels, got shape {x.shape}")
+    if not x.size:
+        raise AebenchError(f"{path}: x is empty, its shape is {x.shape}")
     if np.issubdtype(x.dtype, np.floating):
         if not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
             raise AebenchError(f"{path}: floating-point x must lie in [0, 1]")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import signal
+import sys
 import tempfile
 import threading
 from collections import deque
@@ -108,13 +109,13 @@ class _Pool:
         for worker in list(self._workers):
             worker.process.terminate()
         self._thread.join(timeout=10)
+        for worker in list(self._workers):
+            worker.process.kill()
 
     def _start(self) -> _Worker:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_serve, args=(theirs, self._data, str(self._device)), daemon=True, name="aebench-worker"
-        )
+        process = context.Process(target=_serve, args=(theirs, self._data, str(self._device)), name="aebench-worker")
         with _single_threaded() if self._device.type == "cpu" else contextlib.nullcontext():
             process.start()
         theirs.close()
@@ -129,6 +130,8 @@ class _Pool:
                         self._receive(worker, worker.pipe.recv())
                     except (EOFError, OSError):
                         self._bury(worker)
+            if self._waiting:
+                raise AebenchError("the worker processes ended before all work was done")
         except BaseException as error:
             self._queue.put(error)
         else:
@@ -170,6 +173,9 @@ def _serve(pipe: Connection, data: Path, device: str) -> None:
         while (unit := pipe.recv()) is not None:
             workplace.work(unit, pipe.send)
             pipe.send(_Idle())
+    pipe.close()
+    sys.stdout.flush()
+    os._exit(0)  # a thread that a plugin left behind must not keep the worker alive
 
 
 def _cores() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -27,10 +28,11 @@ def check_answers(uri: str, must_exist: bool) -> None:
     scheme = uri.partition(":")[0]
     try:
         if scheme in ("http", "https"):
-            with urllib.request.urlopen(uri, timeout=ANSWER_SECONDS):
-                pass
+            _ask_server(uri)
         elif scheme == "sqlite":
             file = Path(make_url(uri).database or "").absolute()
+            if file.is_dir():
+                raise AebenchError(f"the tracking store {uri} cannot be used: {file} is a folder, not a database")
             if must_exist and not file.is_file():
                 raise AebenchError(f"there are no results yet: {file} does not exist; 'aebench run' makes some")
             if not os.access(file if file.exists() else file.parent, os.W_OK):
@@ -43,10 +45,19 @@ def check_answers(uri: str, must_exist: bool) -> None:
             raise AebenchError(
                 f"the tracking store {uri} cannot be used: give a database (sqlite:///mlflow.db) or a server (http://…)"
             )
-    except urllib.error.HTTPError:
-        pass  # it answers
     except (OSError, SQLAlchemyError, ImportError, ValueError) as error:
         raise AebenchError(f"the tracking store {uri} does not answer: {one_line(error)}") from error
+
+
+def _ask_server(uri: str) -> None:
+    """An MLflow server says OK at /health; one behind a login at least refuses."""
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS):
+            pass
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code not in (401, 403):
+            raise OSError(f"{error.code} {error.reason} at /health, where an MLflow server says OK") from error
 
 
 def _connect(uri: str) -> None:
@@ -61,4 +72,4 @@ def _connect(uri: str) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return textwrap.shorten(str(error), 300) or type(error).__name__

@@ -49,17 +49,29 @@ class MatrixRun:
         self._open: set[str] = set()
         self._failed: set[str] = set()
         self._left: dict[str, int] = {}
-        self.parent_id = parent.info.run_id if parent else self._create_parent()
+        self.parent_id: str = parent.info.run_id if parent else ""
         self._children = {(run.data.tags["model"], int(run.data.tags["seed"])): run.info.run_id for run in children}
-        for run_id in (self.parent_id, *self._children.values()):
-            client.update_run(run_id, status="RUNNING")
-            client.set_tag(run_id, PROCESS, this_process())
-            self._open.add(run_id)
-        for cell in plan.cells:
-            self._left[self._child(cell.training)] = self._left.get(self._child(cell.training), 0) + 1
 
     def __enter__(self) -> MatrixRun:
+        """Open the runs; whatever interrupts that closes those that are already open."""
+        try:
+            self._open_runs()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
+
+    def _open_runs(self) -> None:
+        if not self.parent_id:
+            self.parent_id = self._create_parent()
+        self._client.log_dict(self.parent_id, describe(self._plan), DESCRIPTION)
+        for run_id in (self.parent_id, *self._children.values()):
+            self._open.add(run_id)
+            self._client.update_run(run_id, status="RUNNING")
+            self._client.set_tag(run_id, PROCESS, this_process())
+        for cell in self._plan.cells:
+            run_id = self._child(cell.training)
+            self._left[run_id] = self._left.get(run_id, 0) + 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         """FINISHED; FAILED when a cell failed or the program did; KILLED when it was told to stop."""
@@ -81,7 +93,7 @@ class MatrixRun:
         if finished.run_id != run_id:
             self._log(run_id, metrics=_as_metrics({f"{cell.task}.{k}": v for k, v in finished.metrics.items()}))
             self._log(run_id, tags={f"{cell.task}.{k}": v for k, v in finished.tags.items()})
-            self._done(cell, "ok", {"from_run": finished.run_id})
+            self._done(cell, "ok", {"from_run": finished.origin})
         else:
             self._done(cell, "ok", {})
 
@@ -98,7 +110,9 @@ class MatrixRun:
         self._log(run_id, metrics=[*curves, Metric(f"{prefix}.seconds", result.seconds, now, 0)])
         self._log_files(run_id, "weights", {f"{training.profile}.safetensors": message.weights})
         tags = {f"training.{training.profile}.hash": training.hash, "device": message.device}
-        if model is not None:
+        if model is None:
+            tags |= {f"training.{training.profile}.model_not_logged": "it does not load its own weights"}
+        else:
             tags |= self._log_model(run_id, training, model)
         self._log(run_id, tags=tags)
 
@@ -141,7 +155,6 @@ class MatrixRun:
         )
         params = {"dataset": plan.dataset.name, "seeds": plan.seeds, "suite_seed": plan.suite_seed}
         self._log(run_id, params=params)
-        self._client.log_dict(run_id, describe(plan), DESCRIPTION)
         return run_id
 
     def _child(self, training: Training) -> str:
@@ -208,6 +221,7 @@ class MatrixRun:
                 pytorch_model=model,
                 signature=ModelSignature(Schema([images]), Schema([images])),
                 # Two images: with one, the export would fix the batch size at one.
+                serialization_format="pt2",
                 input_example=np.zeros((2, *self._plan.dataset.input_shape), np.float32),
                 pip_requirements=_requirements(plugin.distribution, plugin.version),
                 params={"model": training.label, "latent_dim": training.latent_dim},

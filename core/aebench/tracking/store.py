@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,9 +28,10 @@ TRAINING_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI 
 
 @dataclass(frozen=True)
 class Finished:
-    """A cell that some run has already brought to `ok`."""
+    """A cell that `run_id` holds as `ok`; `origin` is the run that computed it and has its pictures."""
 
     run_id: str
+    origin: str
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
 
@@ -80,7 +82,8 @@ class Store:
                 task = _task_of_hash_tag(key)
                 if task is None or value not in wanted or tags.get(f"cell.{task}.status") != "ok":
                     continue
-                found.setdefault(value, Finished(run.info.run_id, *_results_of(task, run)))
+                origin = tags.get(f"cell.{task}.from_run", run.info.run_id)
+                found.setdefault(value, Finished(run.info.run_id, origin, *_results_of(task, run)))
         return found
 
     def weights(self, trainings: Iterable[Training]) -> dict[str, bytes]:
@@ -98,7 +101,10 @@ class Store:
     def open_matrix(self, plan: Plan, *, new: bool) -> MatrixRun:
         """The run that collects this matrix's results: an interrupted one of the same matrix goes on, unless `new`."""
         if self._found is None:
-            identity = self._client.create_experiment(self.experiment, tags=TRAINING_KIND)
+            try:
+                identity = self._client.create_experiment(self.experiment, tags=TRAINING_KIND)
+            except MlflowException as error:
+                raise AebenchError(f"experiment '{self.experiment}' cannot be created: {one_line(error)}") from error
             self._found = self._client.get_experiment(identity)
         # Models are logged under the experiment that the fluent interface points at.
         mlflow.set_experiment(experiment_id=self._found.experiment_id)
@@ -108,16 +114,20 @@ class Store:
         children = self._children(newest.info.run_id) if newest is not None else []
         return MatrixRun(self._client, self._found.experiment_id, plan, newest, children)
 
-    def results(self, matrix: str | None = None) -> MatrixResults:
-        """The newest matrix of the experiment, or the newest with this identity.
+    def results(self, parent_id: str | None = None) -> MatrixResults:
+        """The newest matrix of the experiment, or the one under this run.
 
         Raises:
             AebenchError: there is none.
         """
-        parent = self._newest_parent(matrix)
+        parent = self._client.get_run(parent_id) if parent_id else self._newest_parent()
         if parent is None:
             raise AebenchError(f"no results in experiment '{self.experiment}' of {self.uri}; 'aebench run' makes some")
         description = self._description(parent)
+        if description is None:
+            raise AebenchError(
+                f"run {parent.info.run_id} of '{self.experiment}' has no {DESCRIPTION}: run the matrix again"
+            )
         rows = {(run.data.tags["model"], int(run.data.tags["seed"])): run for run in self._children(parent.info.run_id)}
         cells = tuple(_cell_result(cell, rows.get((cell["model"], cell["seed"]))) for cell in description["cells"])
         return MatrixResults(
@@ -128,25 +138,22 @@ class Store:
             cells,
         )
 
-    def describe_newest(self, results: MatrixResults) -> None:
-        """Show the table of results as the description of the newest matrix's run."""
-        parent = self._newest_parent()
-        if parent is not None:
-            self._client.set_tag(parent.info.run_id, MLFLOW_RUN_NOTE, results.to_markdown()[:LONGEST_TAG])
+    def describe(self, parent_id: str, results: MatrixResults) -> None:
+        """Show the table of results as the description of a matrix's run."""
+        self._client.set_tag(parent_id, MLFLOW_RUN_NOTE, results.to_markdown()[:LONGEST_TAG])
 
     def holds(self, plan: Plan) -> bool:
         """Whether the newest matrix is this one, with every cell done."""
         parent = self._newest_parent()
-        if parent is None or parent.data.tags.get("matrix") != plan.matrix:
+        if parent is None or parent.data.tags.get("matrix") != plan.matrix or self._description(parent) is None:
             return False
-        return set(self.results().count()) <= {"ok", "skipped"}
+        return set(self.results(parent.info.run_id).count()) <= {"ok", "skipped"}
 
     def _children(self, parent_id: str) -> list[Run]:
         return list(self._runs(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'"))
 
-    def _newest_parent(self, matrix: str | None = None) -> Run | None:
-        which = f" and tags.matrix = '{matrix}'" if matrix else ""
-        return next(self._runs(f"tags.`{KIND}` = 'matrix'{which}"), None)
+    def _newest_parent(self) -> Run | None:
+        return next(self._runs(f"tags.`{KIND}` = 'matrix'"), None)
 
     def _runs(self, filter_string: str) -> Iterator[Run]:
         """The experiment's runs, newest first."""
@@ -165,15 +172,16 @@ class Store:
             if not token:
                 return
 
-    def _description(self, parent: Run) -> dict[str, Any]:
-        description: dict[str, Any] = mlflow.artifacts.load_dict(f"{parent.info.artifact_uri}/{DESCRIPTION}")
-        return description
+    def _description(self, parent: Run) -> dict[str, Any] | None:
+        """The matrix as it was planned; None where a kill came first, or somebody deleted it."""
+        content = self._download(parent.info.run_id, DESCRIPTION)
+        return None if content is None else json.loads(content)
 
     def _download(self, run_id: str, path: str) -> bytes | None:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 return Path(self._client.download_artifacts(run_id, path, folder)).read_bytes()
-            except (MlflowException, OSError):  # deleted by hand: it is simply trained again
+            except (MlflowException, OSError):  # never written, or deleted by hand
                 return None
 
 
@@ -182,10 +190,13 @@ def newest_experiment(uri: str | None) -> str:
     checked = store_uri(uri)
     check_answers(checked, must_exist=True)
     client = MlflowClient(checked)
-    experiments = {experiment.experiment_id: experiment.name for experiment in client.search_experiments()}
-    runs = client.search_runs(
-        list(experiments), f"tags.`{KIND}` = 'matrix'", max_results=1, order_by=["attributes.start_time DESC"]
-    )
+    try:
+        experiments = {experiment.experiment_id: experiment.name for experiment in client.search_experiments()}
+        runs = client.search_runs(
+            list(experiments), f"tags.`{KIND}` = 'matrix'", max_results=1, order_by=["attributes.start_time DESC"]
+        )
+    except MlflowException as error:
+        raise AebenchError(f"the tracking store {checked} cannot be used: {one_line(error)}") from error
     return experiments[runs[0].info.experiment_id] if runs else "aebench-digits"
 
 
