@@ -20,7 +20,7 @@ def _runs(home):
     return client.search_runs(experiments) if experiments else []
 
 
-def _wait_until(condition, seconds=90):
+def _wait_until(condition, seconds=240):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened"
