@@ -6,7 +6,6 @@ import contextlib
 import os
 import queue
 import signal
-import sys
 import tempfile
 import threading
 from collections import deque
@@ -26,6 +25,7 @@ from aebench.work import CellDone, Message, Unit, Workplace
 
 # One thread per training on the CPU: results then do not depend on how many run at once, and on networks of this
 # size two single-threaded trainings side by side are faster than two threads on one.
+GRACE_SECONDS = 5.0  # for a worker that has nothing left to do
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -149,6 +149,8 @@ class _Pool:
     def _bury(self, worker: _Worker) -> None:
         """A worker has ended: as told, or by a crash, which costs the cells it had not reported."""
         self._workers.remove(worker)
+        worker.process.join(GRACE_SECONDS)
+        worker.process.kill()  # a thread that a plugin left behind must not keep it alive
         worker.process.join()
         worker.pipe.close()
         if worker.unit is None and worker.process.exitcode == 0:
@@ -174,8 +176,6 @@ def _serve(pipe: Connection, data: Path, device: str) -> None:
             workplace.work(unit, pipe.send)
             pipe.send(_Idle())
     pipe.close()
-    sys.stdout.flush()
-    os._exit(0)  # a thread that a plugin left behind must not keep the worker alive
 
 
 def _cores() -> int:
