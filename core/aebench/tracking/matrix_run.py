@@ -20,6 +20,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
+from aebench.config import Selected
 from aebench.contracts import Autoencoder, AutoencoderRecord
 from aebench.planner import Cell, Plan, Training
 from aebench.results import describe
@@ -164,9 +165,13 @@ class MatrixRun:
             self._children[key] = self._create_child(training)
         return self._children[key]
 
+    def _model(self, training: Training) -> Selected[AutoencoderRecord]:
+        """The row of the plan that this training belongs to."""
+        return next(model for model in self._plan.models if model.label == training.label)
+
     def _create_child(self, training: Training) -> str:
         plan = self._plan
-        model = next(model for model in plan.models if model.label == training.label)
+        model = self._model(training)
         seed = f", seed {training.seed}" if plan.seeds > 1 else ""
         tags = {
             KIND: "model",
@@ -211,7 +216,7 @@ class MatrixRun:
     def _log_model(self, run_id: str, training: Training, model: Autoencoder) -> dict[str, str]:
         """Log an exported model that loads without its plugin; what cannot be exported says so in a tag."""
         images = TensorSpec(np.dtype("float32"), (-1, *self._plan.dataset.input_shape))
-        plugin = next(model.plugin for model in self._plan.models if model.label == training.label)
+        plugin = self._model(training).plugin
         try:
             Model.log(
                 artifact_path=None,
