@@ -37,6 +37,11 @@ Models = Annotated[str | None, typer.Option(help="Comma-separated models.  [defa
 Tasks = Annotated[str | None, typer.Option(help="Comma-separated tasks.  [default: all]")]
 Seeds = Annotated[int | None, typer.Option(help="Repetitions with different seeds.  [default: 1]")]
 Epochs = Annotated[int | None, typer.Option(help="Training budget of every model.  [default: 60]")]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="fp32, bf16, or auto: bf16 on a CPU that has it in hardware, else fp32.  [default: fp32]"),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file; the options above win over it.")]
 DataDir = Annotated[
     Path | None,
@@ -57,9 +62,10 @@ def run(
     seeds: Seeds = None,
     epochs: Epochs = None,
     config: ConfigFile = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Precision = None,
+    device: Device = "auto",
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes.  [default: one per core; one on CUDA]")
+        int | None, typer.Option(min=1, help="Trainings at once.  [default: one per core; one on CUDA]")
     ] = None,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
@@ -69,7 +75,7 @@ def run(
     """Run every model against every task; what is already in the store is not run again."""
     signal.signal(signal.SIGTERM, _terminate)
     registry = _registry()
-    benchmark = _benchmark(registry, config, dataset, models, tasks, seeds, epochs)
+    benchmark = _benchmark(registry, config, dataset, models, tasks, seeds, epochs, precision)
 
     from aebench import runner
     from aebench.display import RunProgress, results_table
@@ -99,16 +105,19 @@ def plan(
     seeds: Seeds = None,
     epochs: Epochs = None,
     config: ConfigFile = None,
+    precision: Precision = None,
+    device: Device = "auto",
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what `run` would train and evaluate, without doing it."""
     registry = _registry()
-    benchmark = _benchmark(registry, config, dataset, models, tasks, seeds, epochs)
+    benchmark = _benchmark(registry, config, dataset, models, tasks, seeds, epochs, precision)
 
+    from aebench.hardware import choose_device
     from aebench.runner import prepare
 
-    _, matrix = prepare(benchmark, _data_dir(data_dir))
+    _, matrix = prepare(benchmark, _data_dir(data_dir), choose_device(device))
     if as_json:
         from aebench.results import describe
 
@@ -254,6 +263,7 @@ def _benchmark(
     tasks: str | None,
     seeds: int | None,
     epochs: int | None,
+    precision: str | None,
 ) -> Benchmark:
     from aebench.config import load_benchmark
 
@@ -263,6 +273,7 @@ def _benchmark(
         ("tasks",): _names(tasks),
         ("seeds",): seeds,
         ("training", "epochs"): epochs,
+        ("training", "precision"): precision,
     }
     return load_benchmark(registry, config, {path: value for path, value in given.items() if value is not None})
 

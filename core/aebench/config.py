@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -51,11 +51,15 @@ class Profile(_Section):
 
 
 class TrainingSettings(_Section):
-    """The budget every model gets: Adam for `epochs` passes; `batch_size` None means the data set's own."""
+    """The budget every model gets: Adam for `epochs` passes; `batch_size` None means the data set's own.
+
+    `precision` is that of the matrix products in training: fp32, bf16, or auto for bf16 where a CPU has it in hardware.
+    """
 
     epochs: int = Field(default=60, gt=0)
     batch_size: int | None = Field(default=None, gt=1)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
 
 
 DEFAULT_PROFILES = {

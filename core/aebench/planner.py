@@ -16,7 +16,16 @@ from aebench.errors import AebenchError
 from aebench.seeds import content_hash, derive_seed
 
 # What the core itself contributes to a result; a change here makes earlier results stale.
-CORE_SOURCES = ("contracts/*.py", "bottlenecks.py", "networks.py", "planner.py", "seeds.py", "training.py", "work.py")
+CORE_SOURCES = (
+    "contracts/*.py",
+    "bottlenecks.py",
+    "linear.py",
+    "networks.py",
+    "planner.py",
+    "seeds.py",
+    "training.py",
+    "work.py",
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class Training:
         profile: name of the profile; `latent_dim` and `held_out` are its content.
         seed: which repetition, from 0.
         epochs, batch_size, learning_rate: the budget.
+        precision: "fp32" or "bf16", of the matrix products.
         suite_seed: what all seeds are derived from.
         hash: over everything that can change the trained weights.
     """
@@ -43,6 +53,7 @@ class Training:
     epochs: int
     batch_size: int
     learning_rate: float
+    precision: str
     suite_seed: int
     hash: str
 
@@ -98,8 +109,8 @@ class Plan:
         return tuple(dict.fromkeys(cell.training for cell in self.cells if cell.skip is None))
 
 
-def plan(benchmark: Benchmark, dataset: DatasetInfo) -> Plan:
-    """Pair every model with every task, for every seed.
+def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32") -> Plan:
+    """Pair every model with every task, for every seed, all trained in one precision ("fp32" or "bf16").
 
     Raises:
         AebenchError: the held-out class of a profile in use is not a class of the data set.
@@ -113,7 +124,7 @@ def plan(benchmark: Benchmark, dataset: DatasetInfo) -> Plan:
                 profile = config.all_profiles[task.record.profile]
                 if skip is None:
                     _check_held_out(task.record.profile, profile, dataset)
-                training = _training(benchmark, model, task.record.profile, profile, seed, dataset)
+                training = _training(benchmark, model, task.record.profile, profile, seed, dataset, precision)
                 cells.append(_cell(training, task, config.seed, skip.reason if skip else None))
     return Plan(dataset, benchmark.models, benchmark.tasks, config.seeds, config.seed, tuple(cells))
 
@@ -125,6 +136,7 @@ def _training(
     profile: Profile,
     seed: int,
     dataset: DatasetInfo,
+    precision: str,
 ) -> Training:
     settings = benchmark.config.training
     content: dict[str, Any] = {
@@ -137,6 +149,7 @@ def _training(
         "epochs": settings.epochs,
         "batch_size": settings.batch_size or dataset.batch_size,
         "learning_rate": settings.learning_rate,
+        "precision": precision,
         "suite_seed": benchmark.config.seed,
     }
     provenance = {"plugin": model.plugin.provenance, "dataset": dataset.fingerprint, "core": core_provenance()}

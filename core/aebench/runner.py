@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import torch
 from safetensors.torch import load
 
 from aebench.config import Benchmark
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.datasets import load_dataset
-from aebench.executors import LocalExecutor, choose_device
+from aebench.executors import LocalExecutor
+from aebench.hardware import choose_device, choose_precision
 from aebench.planner import Cell, Plan, plan
 from aebench.registry import Registry
 from aebench.work import CellDone, Message, Trained, Unit, build_model
@@ -44,7 +46,7 @@ class RunOptions:
 
     Attributes:
         device: auto, cpu, cuda or cuda:N.
-        jobs: worker processes; None for one per core on the CPU, one on a CUDA device.
+        jobs: trainings at once; None for one per core on the CPU, one on a CUDA device.
         data_dir: where data sets are kept.
         tracking_uri: None for MLFLOW_TRACKING_URI or MLflow's own default.
         experiment: None for "aebench-<dataset>".
@@ -70,10 +72,11 @@ class RunSummary:
     seconds: float
 
 
-def prepare(benchmark: Benchmark, data_dir: Path) -> tuple[ImageDataset, Plan]:
-    """Load the data and lay out the matrix."""
+def prepare(benchmark: Benchmark, data_dir: Path, device: torch.device) -> tuple[ImageDataset, Plan]:
+    """Load the data and lay out the matrix, as it would be run on this device."""
     data = load_dataset(benchmark.dataset.record, benchmark.dataset.params, data_dir, benchmark.config.seed)
-    return data, plan(benchmark, data.info)
+    precision = choose_precision(benchmark.config.training.precision, device)
+    return data, plan(benchmark, data.info, precision)
 
 
 def run(
@@ -90,7 +93,7 @@ def run(
     """
     started = time.perf_counter()
     device = choose_device(options.device)
-    data, matrix = prepare(benchmark, options.data_dir)
+    data, matrix = prepare(benchmark, options.data_dir, device)
 
     from aebench.tracking import Store  # imports MLflow, which takes seconds: not before the rest is known to be right
 
@@ -105,7 +108,7 @@ def run(
     if not options.fresh:
         weights = store.weights(unit.training for unit in units)
         units = [replace(unit, weights=weights.get(unit.training.hash)) for unit in units]
-    executor = executor or LocalExecutor(device, options.jobs)
+    executor = executor or LocalExecutor(registry, device, options.jobs)
     recorder = _Recorder(matrix, registry, progress)
     with store.open_matrix(matrix, new=options.fresh) as target:
         for cell in matrix.cells:

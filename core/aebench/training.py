@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor, nn
 
 from aebench.contracts import Autoencoder, ImageDataset, Loss, SelfFitting, Split, Stage
+from aebench.contracts.autoencoder import StageLoss
 from aebench.errors import TrainingDiverged
 
 EVALUATION_BATCH = 1000
@@ -49,6 +50,7 @@ def fit(
     learning_rate: float,
     batches: Generator,
     noise: Generator,
+    precision: str = "fp32",
     on_epoch: Callable[[EpochLosses], None] = lambda losses: None,
 ) -> TrainingResult:
     """Train `model` in place on `data.train`; model and data are on the same device.
@@ -64,6 +66,7 @@ def fit(
         learning_rate: Adam's.
         batches: a CPU generator, the order of the images.
         noise: a generator on the device, all randomness inside the loss.
+        precision: "fp32", or "bf16" for matrix products in bfloat16; weights, losses and Adam stay float32.
         on_epoch: called after every epoch.
 
     Raises:
@@ -77,7 +80,8 @@ def fit(
         return TrainingResult((), seconds)
 
     batch_size = min(batch_size, len(data.train))
-    stages = [stage for stage in model.stages(epochs) if stage.epochs > 0]
+    in_precision = _in_precision(precision, data.train.images.device)
+    stages = [replace(stage, loss=in_precision(stage.loss)) for stage in model.stages(epochs) if stage.epochs > 0]
     _warm_up(model, data.train, batch_size)
     started = _clock(data.train.images.device)
     curves: list[EpochLosses] = []
@@ -96,6 +100,21 @@ def fit(
                 curves.append(losses)
                 on_epoch(losses)
     return TrainingResult(tuple(curves), _clock(data.train.images.device) - started)
+
+
+def _in_precision(precision: str, device: torch.device) -> Callable[[StageLoss], StageLoss]:
+    """A loss -> the same loss, computed in this precision."""
+    if precision == "fp32":
+        return lambda loss: loss
+
+    def lower(loss: StageLoss) -> StageLoss:
+        def lowered(x: Tensor, generator: Generator) -> Loss:
+            with torch.autocast(device.type, torch.bfloat16):
+                return loss(x, generator)
+
+        return lowered
+
+    return lower
 
 
 def _train_one_epoch(

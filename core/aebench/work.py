@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -23,11 +24,19 @@ from aebench.training import EpochLosses, TrainingResult, fit
 
 @dataclass(frozen=True)
 class Unit:
-    """A training and the cells that need it; `weights` (safetensors) where an earlier run has trained it already."""
+    """A training and the cells that need it.
+
+    Attributes:
+        training: what to train.
+        cells: what to ask of it then.
+        weights: safetensors, where it has been trained already.
+        deferred: cells that somebody else will ask once it is trained; when its training fails, they fail with it.
+    """
 
     training: Training
     cells: tuple[Cell, ...]
     weights: bytes | None = None
+    deferred: tuple[Cell, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,13 +96,21 @@ class Workplace:
         on_device = data.to(device)
         self._data = cache(lambda held_out: on_device if held_out is None else on_device.without_class(held_out))
 
+    def warm_up(self, tasks: Iterable[str]) -> None:
+        """Let these tasks prepare themselves; one that cannot will say so when it is asked to evaluate."""
+        for name in tasks:
+            warm_up = self._registry.task(name).record.warm_up
+            if warm_up is not None:
+                with suppress(Exception):
+                    warm_up(self._data(None).info)
+
     def work(self, unit: Unit, emit: Emit) -> None:
         """Do everything in `unit` and emit what happens; an exception costs the cells it touches, no others."""
         emit(Started(unit.training))
         try:
             model = self._train(unit, emit)
         except Exception as error:
-            for cell in unit.cells:
+            for cell in (*unit.cells, *unit.deferred):
                 emit(_failed(cell, error, "training: "))
             return
         for cell in unit.cells:
@@ -117,6 +134,7 @@ class Workplace:
                 epochs=training.epochs,
                 batch_size=training.batch_size,
                 learning_rate=training.learning_rate,
+                precision=training.precision,
                 batches=Generator().manual_seed(training.batches_seed),
                 noise=Generator(self._device).manual_seed(training.derived_seed("noise")),
                 on_epoch=lambda losses: emit(EpochDone(training, losses)),

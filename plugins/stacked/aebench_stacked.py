@@ -6,7 +6,6 @@ from functools import partial
 from typing import Literal
 
 from torch import Generator, Tensor
-from torch.nn import functional
 
 from aebench.contracts import (
     Autoencoder,
@@ -70,7 +69,7 @@ class Stacked(Autoencoder):
             logits = self.decoder.blocks[inner + 1 :](decoded).unflatten(1, self.input_shape)
             reconstruction = binary_cross_entropy(logits, x).mean()
         else:
-            reconstruction = functional.mse_loss(decoded, encoded, reduction="none").sum(dim=1).mean()
+            reconstruction = (decoded.float() - encoded.float()).square().sum(dim=1).mean()
         return Loss(reconstruction, reconstruction, reconstruction.new_zeros(()))
 
 

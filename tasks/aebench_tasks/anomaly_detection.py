@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from aebench.contracts import (
     AebenchError,
@@ -22,6 +20,9 @@ from aebench.contracts import (
     hookimpl,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
     """AUROC of the reconstruction error as anomaly score, and of the signed sum the article really used.
@@ -32,6 +33,8 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
     assert data.test.labels is not None
     if context.held_out is None:
         raise AebenchError("anomaly detection needs a profile that holds out a class (held_out)")
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     generator = context.generator()
     errors, signed_sums = [], []
     for x in data.test.batches():
@@ -59,6 +62,9 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
 
 
 def _roc(anomalous: np.ndarray[Any, Any], scores: dict[str, np.ndarray[Any, Any]], title: str) -> Figure:
+    from matplotlib.figure import Figure
+    from sklearn.metrics import roc_auc_score, roc_curve
+
     figure = Figure(figsize=(5.5, 5.5), layout="constrained")
     axes = figure.subplots()
     for name, score in scores.items():

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import ConfusionMatrixDisplay
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -27,6 +22,9 @@ from aebench.contracts import (
     TaskRecord,
     hookimpl,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # The article's short probe.
 LEARNING_RATE = 1e-3
@@ -50,6 +48,10 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
       validation loss, on unscaled, sampled codes.
     - from_scratch_accuracy: the floor: the same short procedure for a fresh encoder and layer together.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     labelled = _labelled(data, context)
     test_labels = _labels(data.test).cpu().numpy()
     codes, test_codes = (_codes(model, split).cpu().numpy() for split in (labelled, data.test))
@@ -156,6 +158,9 @@ def _linear(inputs: int, outputs: int, generator: Generator) -> nn.Linear:
 
 
 def _confusion(truth: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any], classes: tuple[str, ...]) -> Figure:
+    from matplotlib.figure import Figure
+    from sklearn.metrics import ConfusionMatrixDisplay
+
     figure = Figure(figsize=(6.5, 6), layout="constrained")
     axes = figure.subplots()
     ConfusionMatrixDisplay.from_predictions(

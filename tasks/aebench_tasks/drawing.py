@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -40,6 +42,8 @@ def enlarge(pixels: Pixels, smallest: int) -> Pixels:
 
 def labelled_rows(rows: Sequence[tuple[str, Tensor]]) -> Figure:
     """A figure with one row of images (N, C, H, W) in [0, 1] beside each label."""
+    from matplotlib.figure import Figure
+
     columns = max(len(images) for _, images in rows)
     figure = Figure(figsize=(0.62 * columns + 1.6, 0.66 * len(rows) + 0.1), layout="constrained")
     for axes, (label, images) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from pydantic import Field
-from sklearn.neighbors import KNeighborsClassifier
 
 from aebench.contracts import (
     Autoencoder,
     Context,
+    DatasetInfo,
     Evaluation,
     ImageDataset,
     Metric,
@@ -20,6 +19,12 @@ from aebench.contracts import (
     TaskRecord,
     hookimpl,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+EXACT_BELOW = 4096  # points among which UMAP looks for neighbours by brute force, and compiles less
 
 
 class LatentStructureParams(Params):
@@ -31,14 +36,10 @@ class LatentStructureParams(Params):
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
     """Nearest-neighbour accuracy among the test codes and on their UMAP plane (McInnes et al. 2018), and the plane."""
-    from umap import UMAP  # imports and compiles for several seconds, so only where it is needed
-
     assert data.test.labels is not None
     codes = torch.cat([model.embed(x) for x in data.test.batches()]).cpu().numpy()
     labels = data.test.labels.cpu().numpy()
-    plane = UMAP(n_neighbors=context.params.umap_neighbours, random_state=context.seed % 2**31, n_jobs=1).fit_transform(
-        codes
-    )
+    plane = project(codes, context.params.umap_neighbours, context.seed)
     neighbours = context.params.neighbours
     return Evaluation(
         metrics={
@@ -49,8 +50,27 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
     )
 
 
+def project(codes: np.ndarray[Any, Any], neighbours: int, seed: int, **more: Any) -> np.ndarray[Any, Any]:
+    """UMAP of codes (N, D) on a plane: (N, 2) float32; `more` goes to `umap.UMAP`."""
+    from umap import UMAP
+
+    plane: np.ndarray[Any, Any] = UMAP(
+        n_neighbors=neighbours, random_state=seed % 2**31, n_jobs=1, **more
+    ).fit_transform(codes)
+    return plane
+
+
+def warm_up(data: DatasetInfo) -> None:
+    """Import and compile what projecting this data's test codes takes, on a few points."""
+    points = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    project(points, 5, 0, n_epochs=1, force_approximation_algorithm=data.sizes[2] >= EXACT_BELOW)
+    leave_one_out_accuracy(points, np.arange(100) % 2, 5)
+
+
 def leave_one_out_accuracy(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], neighbours: int) -> float:
     """Share of points (N, D) whose class is the most frequent one among their nearest neighbours."""
+    from sklearn.neighbors import KNeighborsClassifier
+
     classifier = KNeighborsClassifier(min(neighbours, len(points) - 1)).fit(points, labels)
     nearest = classifier.kneighbors(return_distance=False)
     votes = np.stack([(labels[nearest] == label).sum(axis=1) for label in classifier.classes_], axis=1)
@@ -58,6 +78,8 @@ def leave_one_out_accuracy(points: np.ndarray[Any, Any], labels: np.ndarray[Any,
 
 
 def _scatter(plane: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], classes: tuple[str, ...]) -> Figure:
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
     size = float(np.clip(20_000 / len(plane), 2, 20))
@@ -84,6 +106,7 @@ def aebench_tasks() -> list[TaskRecord]:
             source="McInnes, Healy & Melville 2018",
             params=LatentStructureParams,
             evaluate=evaluate,
+            warm_up=warm_up,
             needs_labels=True,
             metrics=(
                 Metric("knn_accuracy", "Nearest-neighbour accuracy of the codes", higher_is_better=True, primary=True),

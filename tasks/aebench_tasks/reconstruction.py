@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,6 +20,9 @@ from aebench.contracts import (
     hookimpl,
 )
 from aebench_tasks.drawing import labelled_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PICTURED = 16
 

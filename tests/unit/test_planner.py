@@ -2,7 +2,9 @@
 
 import pytest
 
+from aebench.config import load_benchmark
 from aebench.errors import AebenchError
+from aebench.planner import plan
 
 
 def test_the_whole_matrix(lay_out):
@@ -85,3 +87,11 @@ def test_evaluation_seeds_are_the_same_for_all_models(lay_out):
 def test_a_held_out_class_that_is_not_there(lay_out):
     with pytest.raises(AebenchError, match=r"held_out: class 10 is not in digits, whose classes are 0\.\.9"):
         lay_out(profiles={"anomaly": {"latent_dim": 2, "held_out": 10}})
+
+
+def test_precision_is_part_of_every_hash(registry, digits):
+    benchmark = load_benchmark(registry, None, {("models",): ["vae"], ("tasks",): ["reconstruction"]})
+    full, half = (plan(benchmark, digits.info, precision).cells[0] for precision in ("fp32", "bf16"))
+    assert (full.training.precision, half.training.precision) == ("fp32", "bf16")
+    assert full.hash != half.hash
+    assert full.training.hash != half.training.hash

@@ -46,6 +46,16 @@ def test_the_same_seeds_give_the_same_weights_and_global_state_is_left_alone(bui
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["vanilla", "stacked", "sparse", "denoising", "vae", "vq_vae"])
+def test_bf16_learns_what_fp32_does_and_keeps_float32_weights(build, digits, name):
+    full, half = build(name), build(name)
+    expected = _fit(full, digits, epochs=12).epochs[-1]
+    found = _fit(half, digits, epochs=12, precision="bf16").epochs[-1]
+    assert found.validation == pytest.approx(expected.validation, rel=0.03)
+    assert found.validation != expected.validation
+    assert {value.dtype for value in half.state_dict().values() if value.is_floating_point()} == {torch.float32}
+
+
 def test_the_model_is_left_in_evaluation_mode(build, digits):
     model = build("vanilla")
     _fit(model, digits, epochs=1)

@@ -37,8 +37,10 @@ class Split:
         return len(self.images)
 
     def x(self, index: Tensor | slice = slice(None)) -> Tensor:
-        """The images at `index` as float32 in [0, 1]."""
-        return to_unit_interval(self.images[index])
+        """The images at `index`, int64 positions or a slice, as float32 in [0, 1]."""
+        # For whole rows index_select copies memory; plain indexing looks up every pixel.
+        images = self.images.index_select(0, index) if isinstance(index, Tensor) else self.images[index]
+        return to_unit_interval(images)
 
     def batches(self, size: int = 1000) -> Iterator[Tensor]:
         """All images in order, float32 in [0, 1], `size` at a time."""

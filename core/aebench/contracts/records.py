@@ -76,6 +76,9 @@ class TaskRecord(_Record):
         requires: capabilities without which a model is skipped.
         needs_labels: a data set without labels is skipped.
         condition: (model record, dataset info) -> Skip(reason) for anything else that rules a pairing out.
+        warm_up: for a task whose first evaluation in a process is slow because of what it imports or compiles:
+            (dataset info) -> None does that and nothing else. The task is then evaluated in a process of its own, which
+            warms up once while the first models train.
     """
 
     evaluate: Callable[[Autoencoder, ImageDataset, Context], Evaluation]
@@ -84,6 +87,7 @@ class TaskRecord(_Record):
     requires: frozenset[Capability] = frozenset()
     needs_labels: bool = False
     condition: Callable[[AutoencoderRecord, DatasetInfo], Skip | None] = _always
+    warm_up: Callable[[DatasetInfo], None] | None = None
 
     @model_validator(mode="after")
     def _own_prefix(self) -> TaskRecord:

@@ -1,5 +1,5 @@
-"""Where units of work run: on this machine's processes and devices."""
+"""Where work runs."""
 
-from aebench.executors.local import LocalExecutor, choose_device
+from aebench.executors.local import LocalExecutor
 
-__all__ = ["LocalExecutor", "choose_device"]
+__all__ = ["LocalExecutor"]

@@ -1,4 +1,9 @@
-"""Worker processes on this machine, fed by a thread so that they never wait for whoever reads their results."""
+"""Worker processes on this machine, fed by a thread so that they never wait for whoever reads their results.
+
+Trainers train models and ask them the quick questions. One evaluator takes the tasks that are slow to start (their
+records have a `warm_up`): it pays for imports and compilation once, while the first models train, and then gets each
+trained model as it comes.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +14,8 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -20,8 +25,10 @@ import torch
 
 from aebench.contracts import ImageDataset
 from aebench.errors import AebenchError
-from aebench.registry import create_registry
-from aebench.work import CellDone, Message, Unit, Workplace
+from aebench.hardware import cores
+from aebench.planner import Cell
+from aebench.registry import Registry, create_registry
+from aebench.work import CellDone, Message, Trained, Unit, Workplace
 
 # One thread per training on the CPU: results then do not depend on how many run at once, and on networks of this
 # size two single-threaded trainings side by side are faster than two threads on one.
@@ -29,44 +36,26 @@ GRACE_SECONDS = 5.0  # for a worker that has nothing left to do
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-def choose_device(wish: str) -> torch.device:
-    """`auto` is the CUDA device where there is one, else the CPU.
-
-    Raises:
-        AebenchError: the wish is no device, or not one of this machine's.
-    """
-    if wish == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wish)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise AebenchError(f"--device: '{wish}' is not a device aebench knows; use auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise AebenchError(f"--device: '{wish}' is not there; this machine has {count or 'no'} CUDA devices; try cpu")
-    return device
-
-
 class LocalExecutor:
     """Runs units in worker processes.
 
     Args:
+        registry: the plugins; says which tasks are slow to start.
         device: where the workers train.
-        jobs: worker processes; None for one per core on the CPU, one on a CUDA device.
+        jobs: trainers; None for one per core on the CPU, one on a CUDA device.
     """
 
-    def __init__(self, device: torch.device, jobs: int | None = None) -> None:
+    def __init__(self, registry: Registry, device: torch.device, jobs: int | None = None) -> None:
+        self._slow = {name for name, task in registry.tasks.items() if task.record.warm_up is not None}
         self._device = device
-        self._jobs = jobs or (_cores() if device.type == "cpu" else 1)
+        self._jobs = jobs or (cores() if device.type == "cpu" else 1)
 
     def run(self, units: Sequence[Unit], data: ImageDataset) -> Generator[Message, None, None]:
         """Work on all units; yields what happens as it happens. Closing the iterator ends the workers at once."""
         with tempfile.TemporaryDirectory(prefix="aebench-") as folder:
             path = Path(folder, "data.safetensors")
             data.save(path)
-            pool = _Pool(units, path, self._device, min(self._jobs, len(units)))
+            pool = _Pool(units, self._slow, path, self._device, self._jobs)
             try:
                 yield from pool.messages()
             finally:
@@ -75,10 +64,15 @@ class LocalExecutor:
 
 @dataclass
 class _Worker:
+    """A process; `warms_up` names the slow tasks of an evaluator, and is empty for a trainer."""
+
     process: SpawnProcess
     pipe: Connection
+    warms_up: tuple[str, ...]
+    idle: bool = False
     unit: Unit | None = None
     done: int = 0  # cells of the unit that have been reported
+    trained: bool = False
 
 
 class _Idle:
@@ -88,13 +82,21 @@ class _Idle:
 class _Pool:
     """Workers and the thread that deals units to them and collects their messages."""
 
-    def __init__(self, units: Sequence[Unit], data: Path, device: torch.device, size: int) -> None:
-        # Long units first, so that no worker is left alone with one at the end.
-        self._waiting = deque(sorted(units, key=lambda unit: -len(unit.cells)))
+    def __init__(
+        self, units: Sequence[Unit], slow: Collection[str], data: Path, device: torch.device, trainers: int
+    ) -> None:
         self._data = data
         self._device = device
         self._queue: queue.SimpleQueue[Message | BaseException | None] = queue.SimpleQueue()
-        self._workers = [self._start() for _ in range(size)]
+        # Long units first, so that no worker is left alone with one at the end.
+        split = [_split(unit, slow) for unit in sorted(units, key=lambda unit: -len(unit.cells))]
+        self._trainings = deque(unit for unit, _ in split if unit is not None)
+        self._evaluations = deque(unit for _, unit in split if unit is not None)
+        self._no_evaluator = ""  # why there is none any more
+        self._warms_up = tuple(sorted({cell.task for unit in units for cell in unit.cells if cell.task in slow}))
+        self._workers = [self._start() for _ in range(min(trainers, len(self._trainings)))]
+        if self._warms_up:
+            self._workers.append(self._start(self._warms_up))
         self._thread = threading.Thread(target=self._pump, name="aebench-workers", daemon=True)
         self._thread.start()
 
@@ -105,21 +107,23 @@ class _Pool:
             yield item
 
     def stop(self) -> None:
-        self._waiting.clear()
+        self._trainings.clear()
+        self._evaluations.clear()
         for worker in list(self._workers):
             worker.process.terminate()
         self._thread.join(timeout=10)
         for worker in list(self._workers):
             worker.process.kill()
 
-    def _start(self) -> _Worker:
+    def _start(self, warms_up: tuple[str, ...] = ()) -> _Worker:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._data, str(self._device)), name="aebench-worker")
+        arguments = (theirs, self._data, str(self._device), warms_up)
+        process = context.Process(target=_serve, args=arguments, name="aebench-worker")
         with _single_threaded() if self._device.type == "cpu" else contextlib.nullcontext():
             process.start()
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, warms_up)
 
     def _pump(self) -> None:
         try:
@@ -130,7 +134,8 @@ class _Pool:
                         self._receive(worker, worker.pipe.recv())
                     except (EOFError, OSError):
                         self._bury(worker)
-            if self._waiting:
+                self._deal()
+            if self._trainings or self._evaluations:
                 raise AebenchError("the worker processes ended before all work was done")
         except BaseException as error:
             self._queue.put(error)
@@ -139,12 +144,31 @@ class _Pool:
 
     def _receive(self, worker: _Worker, item: Message | _Idle) -> None:
         if isinstance(item, _Idle):
-            worker.unit = self._waiting.popleft() if self._waiting else None
-            worker.done = 0
-            worker.pipe.send(worker.unit)
+            worker.idle, worker.unit = True, None
             return
+        if isinstance(item, Trained):
+            worker.trained = True
+            if worker.unit is not None and worker.unit.deferred:
+                self._evaluations.append(Unit(item.training, worker.unit.deferred, item.weights))
         worker.done += isinstance(item, CellDone)
         self._queue.put(item)
+
+    def _deal(self) -> None:
+        """Give every idle worker something to do, or tell it that nothing will come."""
+        if self._no_evaluator:
+            while self._evaluations:
+                self._fail(self._evaluations.popleft().cells, self._no_evaluator)
+        for worker in [worker for worker in self._workers if worker.idle]:
+            waiting = self._evaluations if worker.warms_up else self._trainings
+            if not waiting and worker.warms_up and self._is_training():
+                continue  # a trained model may come yet
+            worker.idle, worker.done, worker.trained = False, 0, False
+            worker.unit = waiting.popleft() if waiting else None
+            with contextlib.suppress(OSError):  # it has just died, and will be buried
+                worker.pipe.send(worker.unit)
+
+    def _is_training(self) -> bool:
+        return bool(self._trainings) or any(worker.unit and not worker.warms_up for worker in self._workers)
 
     def _bury(self, worker: _Worker) -> None:
         """A worker has ended: as told, or by a crash, which costs the cells it had not reported."""
@@ -156,31 +180,45 @@ class _Pool:
         if worker.unit is None and worker.process.exitcode == 0:
             return
         reason = f"the worker process died ({_exit_reason(worker.process.exitcode)})"
-        for cell in worker.unit.cells[worker.done :] if worker.unit else ():
+        if worker.unit is None:  # before it could take up any work: another one would not fare better
+            if worker.warms_up:
+                self._no_evaluator = reason
+            elif self._trainings and not any(not other.warms_up for other in self._workers):
+                raise AebenchError(f"{reason} before it could take up any work")
+            return
+        unit = worker.unit
+        self._fail((unit.cells if worker.trained else (*unit.cells, *unit.deferred))[worker.done :], reason)
+        more_to_do = (self._is_training() or self._evaluations) if worker.warms_up else self._trainings
+        if more_to_do:
+            self._workers.append(self._start(worker.warms_up))
+
+    def _fail(self, cells: Sequence[Cell], reason: str) -> None:
+        for cell in cells:
             self._queue.put(CellDone(cell, "failed", reason=reason))
-        if worker.unit is None and self._waiting and not self._workers:
-            raise AebenchError(f"{reason} before it could take up any work")
-        if worker.unit is not None and self._waiting:
-            self._workers.append(self._start())
 
 
-def _serve(pipe: Connection, data: Path, device: str) -> None:
+def _split(unit: Unit, slow: Collection[str]) -> tuple[Unit | None, Unit | None]:
+    """What a trainer does of a unit, and what an evaluator can do at once because the model is already trained."""
+    quick = tuple(cell for cell in unit.cells if cell.task not in slow)
+    later = tuple(cell for cell in unit.cells if cell.task in slow)
+    if unit.weights is None:
+        return replace(unit, cells=quick, deferred=later), None
+    return replace(unit, cells=quick) if quick else None, replace(unit, cells=later) if later else None
+
+
+def _serve(pipe: Connection, data: Path, device: str, warms_up: tuple[str, ...]) -> None:
     """A worker's life: ask for a unit, work on it, report; until there is none, or nobody listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
     if device == "cpu":
         torch.set_num_threads(1)
     with contextlib.suppress(EOFError, BrokenPipeError):
         workplace = Workplace(create_registry(), ImageDataset.open(data), torch.device(device))
+        workplace.warm_up(warms_up)
         pipe.send(_Idle())
         while (unit := pipe.recv()) is not None:
             workplace.work(unit, pipe.send)
             pipe.send(_Idle())
     pipe.close()
-
-
-def _cores() -> int:
-    """Cores this process may use; not every system can tell, then all there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -185,7 +185,9 @@ class MatrixRun:
         run_id = self._create_run(f"{training.label}{seed}", tags)
         params: dict[str, Any] = {"model.name": training.model, "model.version": model.plugin.version}
         params |= {f"model.{key}": value for key, value in training.params.items()}
-        params |= {f"train.{key}": getattr(training, key) for key in ("epochs", "batch_size", "learning_rate")}
+        params |= {
+            f"train.{key}": getattr(training, key) for key in ("epochs", "batch_size", "learning_rate", "precision")
+        }
         params["train.seed"] = training.seed
         for other in plan.cells:
             if (other.training.label, other.training.seed) == (training.label, training.seed):
