@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from .conftest import AEBENCH, environment
 
 QUICK = ("--tasks", "reconstruction,interpolation")
+LONG = "800"  # epochs that keep vanilla busy well after shallow is done
 
 
 def _runs(home):
@@ -29,13 +30,12 @@ def _wait_until(condition, seconds=240):
 
 @pytest.fixture
 def interrupted(home):
-    """interrupted(signal): a run of a quick and an endless model, stopped when the quick one is done."""
+    """interrupted(signal): a run of a quick and a slow model, stopped when the quick one is done."""
 
     def interrupted(stop):
-        home.run("run", "--epochs", 1, "--models", "shallow", "--tasks", "reconstruction")  # makes the store
         with (home.path / "log").open("w") as log:
             process = subprocess.Popen(
-                [AEBENCH, "run", "--epochs", "2000", "--models", "shallow,vanilla", *QUICK],
+                [AEBENCH, "run", "--epochs", LONG, "--models", "shallow,vanilla", *QUICK],
                 cwd=home.path,
                 env=environment(),
                 stdout=log,
@@ -63,23 +63,23 @@ def test_a_signal_closes_every_run(interrupted, home, stop, code):
     assert statuses == {"parent": "KILLED", "vanilla": "KILLED"}
 
 
-def test_a_killed_run_goes_on_where_it_stopped(interrupted, home):
+def test_a_killed_run_is_closed_as_killed_and_goes_on_where_it_stopped(interrupted, home):
     assert interrupted(signal.SIGKILL) == -signal.SIGKILL
     assert "RUNNING" in {run.info.status for run in _runs(home)}
-    before = len(_runs(home))
     pending = {(cell["model"], cell["status"]) for cell in home.results()["cells"]}
     assert pending == {("shallow", "ok"), ("vanilla", "pending")}
-    done = home.run("run", "--epochs", 2000, "--models", "shallow,vanilla", *QUICK)
+    home.run("run", "--epochs", 1, "--models", "shallow", "--tasks", "reconstruction")
+    assert {run.info.status for run in _runs(home)} == {"FINISHED", "KILLED"}
+
+
+def test_the_same_command_goes_on_with_the_same_runs(interrupted, home):
+    interrupted(signal.SIGKILL)
+    before = len(_runs(home))
+    done = home.run("run", "--epochs", LONG, "--models", "shallow,vanilla", *QUICK)
     assert "1 trainings, cells run: 2 ok, reused: 2" in done.stdout
     assert {run.info.status for run in _runs(home)} == {"FINISHED"}
     assert len(_runs(home)) == before  # the same parent and children went on
     assert {cell["status"] for cell in home.results()["cells"]} == {"ok"}
-
-
-def test_runs_left_open_by_a_dead_process_are_closed_as_killed(interrupted, home):
-    interrupted(signal.SIGKILL)
-    home.run("run", "--epochs", 1, "--models", "shallow", "--tasks", "reconstruction")
-    assert {run.info.status for run in _runs(home)} == {"FINISHED", "KILLED"}
 
 
 def test_a_new_task_finds_the_trained_weights(home):

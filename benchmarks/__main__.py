@@ -1,0 +1,55 @@
+"""The benchmark: `python -m benchmarks --data-dir DIR [--json FILE] [parts...]`, from the root of the repository."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+
+from aebench.hardware import cores
+from benchmarks import scaling, start_up, training, whole_run
+
+PARTS = {"start_up": start_up, "training": training, "scaling": scaling, "whole_run": whole_run}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"which of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--data-dir", type=Path, default=user_cache_path("aebench", appauthor=False), help="MNIST")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--repeats", type=int, default=3, help="how often everything is measured, in turn")
+    parser.add_argument("--epochs", type=int, default=60, help="budget of the whole run")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no part named {', '.join(sorted(unknown))}")
+
+    results: dict[str, object] = {"machine": machine(options.device)}
+    print(", ".join(f"{key}: {value}" for key, value in machine(options.device).items()), flush=True)
+    for name in options.parts or PARTS:
+        print(f"\n{(PARTS[name].__doc__ or name).splitlines()[0]}", flush=True)
+        results[name] = PARTS[name].measure(options)
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=2))
+
+
+def machine(device: str) -> dict[str, object]:
+    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    return {"device": name, "cores": cores(), "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

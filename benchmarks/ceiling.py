@@ -1,0 +1,53 @@
+"""The machine's ceiling: the rate at which all cores multiply large matrices, and what a training step needs of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from aebench.contracts import Autoencoder
+from aebench.hardware import cores
+from aebench.linear import Linear
+
+SIZE = 2048
+SECONDS = 1.0
+
+
+def matmul_rate(precision: str, device: str) -> float:
+    """Floating-point operations per second: on the CPU of one process per core, each with one thread."""
+    if device == "cuda":
+        return _rate(precision, device)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(cores()) as pool:
+        return sum(pool.starmap(_rate, [(precision, device)] * cores(), chunksize=1))
+
+
+def _rate(precision: str, device: str) -> float:
+    torch.set_num_threads(1)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    layer = Linear(SIZE, SIZE, bias=False, device=device, dtype=dtype).requires_grad_(False)
+    x = torch.randn(SIZE, SIZE, device=device, dtype=dtype)
+    layer(x)
+    synchronise(device)
+    products, started = 0, time.perf_counter()
+    while (passed := time.perf_counter() - started) < SECONDS:
+        layer(x)
+        synchronise(device)
+        products += 1
+    return products * 2 * SIZE**3 / passed
+
+
+def training_flops(model: Autoencoder) -> float:
+    """Floating-point operations in matrix products to train on one image: forward, and backward without the input's."""
+    batch = 8
+    with FlopCounterMode(display=False) as counter:
+        model.to("meta").loss(torch.zeros(batch, *model.input_shape, device="meta"), torch.Generator()).total.backward()
+    return counter.get_total_flops() / batch
+
+
+def synchronise(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

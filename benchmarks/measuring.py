@@ -1,0 +1,80 @@
+"""Medians with their spread, and what a tree of processes takes of the machine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+INTERVAL = 0.2  # seconds between two looks at the processes
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and extremes of repeated measurements."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(median(values), min(values), max(values))
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+
+class ProcessTree:
+    """A context manager that watches a process and its children: seconds passed, CPU seconds, and peak memory."""
+
+    def __init__(self, pid: int | None = None) -> None:
+        self._root = psutil.Process(pid)
+        self._cpu: dict[int, float] = {}
+        self._memory: dict[int, int] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.seconds = time.perf_counter() - self._started
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User and system time of all processes, up to the last look at each."""
+        return sum(self._cpu.values())
+
+    def cpu_seconds_of(self, pid: int) -> float:
+        return self._cpu.get(pid, 0.0)
+
+    @property
+    def largest_process(self) -> int:
+        """Peak resident memory of the largest process, in bytes."""
+        return max(self._memory.values(), default=0)
+
+    def _watch(self) -> None:
+        while not self._ended.wait(INTERVAL):
+            try:
+                processes = [self._root, *self._root.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            for process in processes:
+                try:
+                    times = process.cpu_times()
+                    self._cpu[process.pid] = times.user + times.system
+                    memory = process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+                self._memory[process.pid] = max(self._memory.get(process.pid, 0), memory)
