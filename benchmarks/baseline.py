@@ -1,12 +1,16 @@
-"""The baseline: a plain PyTorch loop as most people write it, on the article's vanilla autoencoder."""
+"""The baseline: a plain PyTorch loop as most people write it, on the article's vanilla autoencoder.
+
+It does what an epoch of aebench does: train on 55,000 images, then look at the loss on the other 5,000.
+"""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, random_split
 from torchvision import datasets, transforms
@@ -23,10 +27,10 @@ class Baseline:
     def __init__(self, data_dir: Path, device: str) -> None:
         transform = transforms.Compose([transforms.Pad(2), transforms.ToTensor()])
         images = datasets.MNIST(data_dir, train=True, transform=transform, download=True)
-        train, _ = random_split(images, [TRAINING_IMAGES, len(images) - TRAINING_IMAGES])
-        self._loader = DataLoader(
-            train, BATCH_SIZE, shuffle=True, num_workers=cores(), persistent_workers=True, pin_memory=device == "cuda"
-        )
+        train, validation = random_split(images, [TRAINING_IMAGES, len(images) - TRAINING_IMAGES])
+        settings: dict[str, Any] = {"num_workers": cores(), "persistent_workers": True, "pin_memory": device == "cuda"}
+        self._train = DataLoader(train, BATCH_SIZE, shuffle=True, **settings)
+        self._validation = DataLoader(validation, BATCH_SIZE, **settings)
         self._device = device
         self._model = nn.Sequential(
             nn.Flatten(), *_hidden(1024, 341), *_hidden(341, 113), nn.Linear(113, 20),
@@ -35,17 +39,25 @@ class Baseline:
         self._optimizer = torch.optim.Adam(self._model.parameters(), lr=1e-3)
 
     def epoch(self) -> float:
-        """Train for one epoch; seconds it took."""
+        """Train for one epoch and validate; seconds both took."""
         started = time.perf_counter()
-        self.loss = 0.0
-        for batch, _ in self._loader:
-            x = batch.to(self._device)
-            loss = functional.binary_cross_entropy(self._model(x), x, reduction="sum") / len(x)
+        self.loss = self.validation_loss = 0.0
+        self._model.train()
+        for batch, _ in self._train:
+            loss = self._loss(batch)
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
-            self.loss += loss.item() / len(self._loader)
+            self.loss += loss.item() / len(self._train)
+        self._model.eval()
+        with torch.no_grad():
+            for batch, _ in self._validation:
+                self.validation_loss += self._loss(batch).item() / len(self._validation)
         return time.perf_counter() - started
+
+    def _loss(self, batch: Tensor) -> Tensor:
+        x = batch.to(self._device)
+        return functional.binary_cross_entropy(self._model(x), x, reduction="sum") / len(x)
 
 
 def _hidden(inputs: int, outputs: int) -> list[nn.Module]:

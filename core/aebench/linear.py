@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+WORTHWHILE = 2**20  # multiplications; below, the way there costs more than it saves
+
 
 class Linear(nn.Linear):
     """`nn.Linear` in all but speed: the same parameters, names and initial values."""
@@ -21,36 +23,43 @@ class Linear(nn.Linear):
         """x (B, in_features) -> (B, out_features)."""
         if not _is_ours(x, self.weight):
             return functional.linear(x, self.weight, self.bias)
-        y: Tensor = _ProductWithTransposed.apply(x, self.weight)
-        return y if self.bias is None else y + self.bias
+        y: Tensor = _Product.apply(x, self.weight, self.bias)
+        return y
 
 
-class _ProductWithTransposed(torch.autograd.Function):
-    """a (M, K), b (N, K) -> a @ b.T (M, N), differentiable any number of times."""
+class _Product(torch.autograd.Function):
+    """a (M, K), b (N, K), c (N,) or None -> a @ b.T + c (M, N), differentiable any number of times."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:
         ctx.save_for_backward(a, b)
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
-        return product
+        return _onednn(a, b, c)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         a, b = ctx.saved_tensors
-        of_a, of_b = ctx.needs_input_grad
+        of_a, of_b, of_c = ctx.needs_input_grad
+        product = _Product.apply if torch.is_grad_enabled() else _onednn  # the second derivative is rarely wanted
         return (
-            _ProductWithTransposed.apply(gradient, b.t()) if of_a else None,
-            _ProductWithTransposed.apply(gradient.t(), a.t()) if of_b else None,
+            product(gradient, b.t(), None) if of_a else None,
+            product(gradient.t(), a.t(), None) if of_b else None,
+            gradient.sum(dim=0) if of_c else None,
         )
 
 
+def _onednn(a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, c, "none", [], "")
+    return product
+
+
 def _is_ours(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN is to multiply: plain float32 matrices on a CPU with AVX-512, and nothing is being traced."""
+    """Whether oneDNN is to multiply: large float32 matrices on a CPU with AVX-512, and nothing is being traced."""
     return (
         x.device.type == "cpu"
         and x.dim() == 2
         and x.dtype == weight.dtype == torch.float32
+        and len(x) * weight.numel() >= WORTHWHILE
         and _onednn_is_there()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()

@@ -7,6 +7,12 @@ from torch.nn import functional
 from aebench import linear
 from aebench.linear import Linear
 
+
+@pytest.fixture(autouse=True)
+def _every_product_is_worthwhile(monkeypatch):
+    monkeypatch.setattr(linear, "WORTHWHILE", 0)
+
+
 CASES = [(256, 1024, 341), (3, 5, 7), (1, 4, 2)]
 
 

@@ -87,7 +87,7 @@ class _BinaryCrossEntropy(torch.autograd.Function):
         wide = logits.float().flatten(1)
         factors = gcd(wide.shape[1], _BinaryCrossEntropy.FACTORS)
         products = wide.abs().sigmoid_().unflatten(1, (factors, -1)).prod(dim=1)
-        return wide.relu().sub_(x.flatten(1) * wide).sum(dim=1) - products.log_().sum(dim=1)
+        return wide.relu().addcmul_(x.flatten(1), wide, value=-1).sum(dim=1) - products.log_().sum(dim=1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
