@@ -12,7 +12,7 @@ from typing import Self
 
 import psutil
 
-INTERVAL = 0.2  # seconds between two looks at the processes
+INTERVAL = 1.0  # seconds between two looks at the processes, which cost some milliseconds each
 
 
 @dataclass(frozen=True)
