@@ -1,7 +1,9 @@
 """The whole matrix, end to end, and what lies in the store afterwards."""
 
+import json
 import sqlite3
 import time
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -14,6 +16,8 @@ from safetensors.torch import load_file
 from aebench.contracts import Params
 
 SAMPLERS = {"vae", "beta_vae_strict", "beta_vae_loose", "vq_vae"}
+
+GOLDEN = json.loads(Path(__file__).parents[1].joinpath("golden", "digits_3_epochs.json").read_text())
 
 
 def _metrics(results):
@@ -55,6 +59,14 @@ def test_numbers_make_sense(matrix):
         if task == "anomaly_detection":
             assert all(0 <= value <= 1 for value in values.values())
     assert metrics["vae", "reconstruction"]["bce_stochastic"] > metrics["vae", "reconstruction"]["bce"]
+
+
+def test_reconstructions_are_those_of_earlier_versions(matrix):
+    """Faster code must not be other code; rounding differs between processors, and training magnifies it a little."""
+    metrics = _metrics(matrix.results())
+    assert {model for model, task in metrics if task == "reconstruction"} == set(GOLDEN)
+    for model, expected in GOLDEN.items():
+        assert metrics[model, "reconstruction"] == pytest.approx(expected, rel=0.01)
 
 
 def test_a_second_run_trains_nothing_says_so_and_is_quick(matrix):
