@@ -56,13 +56,13 @@ def _onednn(a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:
 def _is_ours(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN is to multiply: large float32 matrices on a CPU with AVX-512, and nothing is being traced."""
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()  # first: looking at a traced size would fix it
+        and x.device.type == "cpu"
         and x.dim() == 2
         and x.dtype == weight.dtype == torch.float32
         and len(x) * weight.numel() >= WORTHWHILE
         and _onednn_is_there()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
     )
 
