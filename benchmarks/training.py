@@ -22,11 +22,12 @@ from aebench.hardware import cores
 from aebench.planner import Training, plan
 from aebench.registry import Registry, create_registry
 from aebench.work import CellDone, Trained, Unit, build_model
-from benchmarks.baseline import TRAINING_IMAGES, Baseline
+from benchmarks.baseline import BATCH_SIZE, TRAINING_IMAGES, Baseline
 from benchmarks.ceiling import matmul_rate, training_flops
 from benchmarks.measuring import ProcessTree, Spread
 
 EPOCHS = 4
+TRAINED_IMAGES = TRAINING_IMAGES // BATCH_SIZE * BATCH_SIZE  # aebench leaves an incomplete batch for another epoch
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class Runner:
         rate = 0.0
         for message in LocalExecutor(self._registry, self._device).run(units, self._data):
             if isinstance(message, Trained):
-                rate += EPOCHS * TRAINING_IMAGES / message.result.seconds
+                rate += EPOCHS * TRAINED_IMAGES / message.result.seconds
             elif isinstance(message, CellDone):
                 raise RuntimeError(message.reason)
         return rate

@@ -1,7 +1,7 @@
-"""A whole run: `aebench run --dataset mnist` in an empty store, what it takes, and what of that is not the work itself.
+"""A whole run: `aebench run --dataset mnist` in an empty store, and the share of its CPU time that the driver takes.
 
-The work is fitting models and evaluating them. Everything else is overhead: start-up, planning, moving results, MLflow,
-exporting models. Both are counted in CPU seconds, because the processes share the cores.
+The driver plans, talks to MLflow and exports models; the workers fit and evaluate. Pictures are drawn in the workers
+and count there as part of their cells, whose seconds are printed by task.
 """
 
 from __future__ import annotations

@@ -126,13 +126,13 @@ def plan(
     from rich.table import Table
 
     table = Table(title=f"matrix {matrix.matrix}: {len(matrix.trainings)} trainings, {len(matrix.cells)} cells")
-    for column in ("model", "seed", "profile", "latent_dim", "held out", "epochs", "training", "tasks"):
+    for column in ("model", "seed", "profile", "latent_dim", "held out", "epochs", "precision", "training", "tasks"):
         table.add_column(column, overflow="fold" if column == "tasks" else "ellipsis")
     for training in matrix.trainings:
         asked = [cell.task for cell in matrix.cells if cell.training == training and cell.skip is None]
         held_out = "–" if training.held_out is None else str(training.held_out)
         columns = (training.label, training.seed, training.profile, training.latent_dim, held_out, training.epochs)
-        table.add_row(*map(str, columns), training.hash, ", ".join(asked))
+        table.add_row(*map(str, columns), training.precision, training.hash, ", ".join(asked))
     console = _console()
     console.print(table)
     for cell in matrix.cells:

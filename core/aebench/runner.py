@@ -42,7 +42,7 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run, which changes no result beyond floating-point noise.
+    """How to run, which changes no result beyond floating-point noise, save that "auto" precision looks at the device.
 
     Attributes:
         device: auto, cpu, cuda or cuda:N.

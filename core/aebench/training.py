@@ -82,7 +82,7 @@ def fit(
     batch_size = min(batch_size, len(data.train))
     in_precision = _in_precision(precision, data.train.images.device)
     stages = [replace(stage, loss=in_precision(stage.loss)) for stage in model.stages(epochs) if stage.epochs > 0]
-    _warm_up(model, data.train, batch_size)
+    _warm_up(model, data.train, batch_size, in_precision)
     started = _clock(data.train.images.device)
     curves: list[EpochLosses] = []
     for stage in stages:
@@ -151,11 +151,11 @@ def _parts(loss: Loss) -> Tensor:
     return torch.stack([loss.total.detach(), loss.reconstruction.detach(), loss.penalty.detach()])
 
 
-def _warm_up(model: Autoencoder, train: Split, batch_size: int) -> None:
+def _warm_up(model: Autoencoder, train: Split, batch_size: int, in_precision: Callable[[StageLoss], StageLoss]) -> None:
     """One step of a throw-away copy, so that the first epoch does not pay for lazy initialisation."""
     twin = copy.deepcopy(model).train()
     device = train.images.device
-    twin.loss(train.x(slice(batch_size)), Generator(device).manual_seed(0)).total.backward()
+    in_precision(twin.loss)(train.x(slice(batch_size)), Generator(device).manual_seed(0)).total.backward()
     torch.optim.Adam(twin.parameters(), fused=True).step()
 
 

@@ -97,7 +97,7 @@ class Workplace:
         self._data = cache(lambda held_out: on_device if held_out is None else on_device.without_class(held_out))
 
     def warm_up(self, tasks: Iterable[str]) -> None:
-        """Let these tasks prepare themselves; one that cannot will say so when it is asked to evaluate."""
+        """Let these tasks prepare themselves; one that cannot is left to pay, or to fail, when it evaluates."""
         for name in tasks:
             warm_up = self._registry.task(name).record.warm_up
             if warm_up is not None:

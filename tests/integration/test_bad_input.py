@@ -43,6 +43,7 @@ def aebench(tmp_path, monkeypatch, capsys):
         (("run", "--epochs", "x"), "'--epochs'"),
         (("run", "--seeds", 0), "--seeds: input should be greater than 0, got 0"),
         (("run", "--jobs", 0), "'--jobs'"),
+        (("run", "--precision", "fp8"), "--precision: input should be 'fp32', 'bf16' or 'auto', got 'fp8'"),
         (("run", "--device", "abacus"), "--device: 'abacus' is not a device"),
         (("run", "--device", "cuda:99"), "--device: 'cuda:99' is not there"),
         (("run", "--config", "none.yaml"), "none.yaml: cannot be read: No such file"),

@@ -8,6 +8,7 @@ import time
 import urllib.request
 
 import psutil
+from mlflow import MlflowClient
 
 from .conftest import AEBENCH, environment
 
@@ -93,6 +94,24 @@ def test_several_seeds(home):
     assert home.run("results", "--experiment", "other", code=2).stderr.startswith("aebench: no results in experiment")
     assert [cell["seed"] for cell in cells] == [0, 1, 2]
     assert len({cell["metrics"]["bce"] for cell in cells}) == 3
+
+
+def test_precision_reaches_the_training_and_the_store(home):
+    arguments = ("--epochs", 1, "--models", "shallow", "--tasks", "reconstruction")
+    found = {}
+    for precision in ("fp32", "bf16"):
+        assert precision in home.run("plan", *arguments, "--precision", precision).stdout
+        home.run("run", *arguments, "--precision", precision)
+        found[precision] = home.results()["cells"][0]["metrics"]["bce"]
+    assert found["bf16"] != found["fp32"]
+    assert abs(found["bf16"] - found["fp32"]) < 0.02 * found["fp32"]
+    runs = MlflowClient(home.uri).search_runs(["1"])
+    recorded = {
+        run.data.params["train.precision"]: run.data.metrics["reconstruction.bce"]
+        for run in runs
+        if "train.precision" in run.data.params
+    }
+    assert recorded == found
 
 
 def test_own_arrays_without_labels(home):

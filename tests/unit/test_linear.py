@@ -71,3 +71,9 @@ def test_where_there_is_no_avx512_nothing_is_special(monkeypatch):
     layer, plain = _pair(6, 4, True)
     assert torch.equal(layer(torch.ones(2, 6)), plain(torch.ones(2, 6)))
     linear._onednn_is_there.cache_clear()
+
+
+def test_an_export_takes_any_number_of_rows():
+    layer, plain = _pair(6, 4, True)
+    exported = torch.export.export(layer, (torch.ones(2, 6),), dynamic_shapes=({0: torch.export.Dim.AUTO},)).module()
+    torch.testing.assert_close(exported(torch.ones(5, 6)), plain(torch.ones(5, 6)))

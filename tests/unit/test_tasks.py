@@ -195,3 +195,12 @@ def test_an_evaluation_repeats_itself(evaluate, build, task):
     first = evaluate(task, model, held_out=1)
     torch.manual_seed(2)
     assert first.metrics == evaluate(task, model, held_out=1).metrics
+
+
+def test_what_tasks_do_to_warm_up_works(registry, digits):
+    """In a run a failure there would only be slow, so it has to show here."""
+    slow = [task.record for task in registry.tasks.values() if task.record.warm_up is not None]
+    assert "latent_structure" in {record.name for record in slow}
+    for record in slow:
+        record.warm_up(digits.info)
+        record.warm_up(replace(digits.info, sizes=(1, 1, 10_000)))

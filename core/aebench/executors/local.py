@@ -69,6 +69,7 @@ class _Worker:
     process: SpawnProcess
     pipe: Connection
     warms_up: tuple[str, ...]
+    ready: bool = False  # has asked for work at least once
     idle: bool = False
     unit: Unit | None = None
     done: int = 0  # cells of the unit that have been reported
@@ -92,6 +93,7 @@ class _Pool:
         split = [_split(unit, slow) for unit in sorted(units, key=lambda unit: -len(unit.cells))]
         self._trainings = deque(unit for unit, _ in split if unit is not None)
         self._evaluations = deque(unit for _, unit in split if unit is not None)
+        self._stopping = False
         self._no_evaluator = ""  # why there is none any more
         self._warms_up = tuple(sorted({cell.task for unit in units for cell in unit.cells if cell.task in slow}))
         self._workers = [self._start() for _ in range(min(trainers, len(self._trainings)))]
@@ -107,6 +109,7 @@ class _Pool:
             yield item
 
     def stop(self) -> None:
+        self._stopping = True
         self._trainings.clear()
         self._evaluations.clear()
         for worker in list(self._workers):
@@ -144,7 +147,7 @@ class _Pool:
 
     def _receive(self, worker: _Worker, item: Message | _Idle) -> None:
         if isinstance(item, _Idle):
-            worker.idle, worker.unit = True, None
+            worker.ready, worker.idle, worker.unit = True, True, None
             return
         if isinstance(item, Trained):
             worker.trained = True
@@ -180,16 +183,16 @@ class _Pool:
         if worker.unit is None and worker.process.exitcode == 0:
             return
         reason = f"the worker process died ({_exit_reason(worker.process.exitcode)})"
-        if worker.unit is None:  # before it could take up any work: another one would not fare better
+        if not worker.ready:  # another one would not fare better
             if worker.warms_up:
                 self._no_evaluator = reason
             elif self._trainings and not any(not other.warms_up for other in self._workers):
                 raise AebenchError(f"{reason} before it could take up any work")
             return
-        unit = worker.unit
-        self._fail((unit.cells if worker.trained else (*unit.cells, *unit.deferred))[worker.done :], reason)
+        if unit := worker.unit:
+            self._fail((unit.cells if worker.trained else (*unit.cells, *unit.deferred))[worker.done :], reason)
         more_to_do = (self._is_training() or self._evaluations) if worker.warms_up else self._trainings
-        if more_to_do:
+        if more_to_do and not self._stopping:
             self._workers.append(self._start(worker.warms_up))
 
     def _fail(self, cells: Sequence[Cell], reason: str) -> None:
