@@ -21,9 +21,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help=f"which of {', '.join(PARTS)}; all by default")
     parser.add_argument("--data-dir", type=Path, default=user_cache_path("aebench", appauthor=False), help="MNIST")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="turns of the compared, in training and scaling"
-    )
+    parser.add_argument("--repeats", type=int, default=3, help="turns of the compared, in training and scaling")
     parser.add_argument("--epochs", type=int, default=60, help="budget of the whole run")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()

@@ -1,5 +1,6 @@
 """The other commands, from the outside."""
 
+import contextlib
 import json
 import re
 import socket
@@ -61,16 +62,20 @@ def test_ui_serves_the_store_on_the_loopback_only(matrix):
     try:
         page = _get(f"http://127.0.0.1:{port}/")
         assert "MLflow" in page
-        server = psutil.Process(process.pid)
-        listening = [
-            c.laddr for p in (server, *server.children(True)) for c in p.net_connections("inet") if c.status == "LISTEN"
-        ]
-        assert {address.ip for address in listening if address.port == port} == {"127.0.0.1"}
+        assert {address.ip for address in _listening(process.pid) if address.port == port} == {"127.0.0.1"}
     finally:
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()
         process.kill()
         process.wait()
+
+
+def _listening(pid):
+    """Addresses at which a process and its descendants listen; one that ends while it is asked listens no more."""
+    server = psutil.Process(pid)
+    for process in (server, *server.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
+            yield from [c.laddr for c in process.net_connections("inet") if c.status == "LISTEN"]
 
 
 def _get(url):
