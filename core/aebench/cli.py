@@ -182,6 +182,41 @@ def results(
 
 
 @app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A registered model, task or data set.")],
+    data_dir: DataDir = None,
+) -> None:
+    """See whether a plugin does what the contract asks."""
+    from aebench.testing import checks_of
+
+    checks = checks_of(name, _registry(), data_dir=_data_dir(data_dir))
+    failed = 0
+    for one in checks:
+        result = one()
+        typer.echo(f"{'ok    ' if result.ok else 'FAILED'}  {result.name}: {result.title}")
+        for line in result.message.splitlines():
+            typer.echo(f"        {line}")
+        failed += not result.ok
+    typer.echo(f"{name}: {len(checks)} checks, {failed or 'none'} failed")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def new(
+    kind: Annotated[Literal["autoencoder", "task", "dataset"], typer.Argument(help="What it brings.")],
+    name: Annotated[str, typer.Argument(help="Its name: lower-case letters, digits and '_'.")],
+) -> None:
+    """Write a plugin package into a new folder NAME: ready to install, and to be made yours."""
+    from aebench.scaffold import write_package
+
+    folder = write_package(kind, name, Path(), _registry())
+    typer.echo(f"{folder.name}/ holds a plugin that works as it stands. Go on with:")
+    for command in (f"pip install -e {folder.name}", f"aebench check {name}", f"pytest {folder.name}"):
+        typer.echo(f"    {command}")
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
     tracking_uri: TrackingUri = None,

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 PROJECT = "aebench"
 
+# Version of everything in `aebench.contracts` and of these hooks; raised when a plugin written for the last one breaks.
+# A plugin module declares the one it was written for: AEBENCH_CONTRACT = 1.
+CONTRACT = 1
+
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 

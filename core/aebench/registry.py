@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
 import importlib.metadata
+import math
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -21,12 +22,15 @@ import pluggy
 from aebench import hookspecs
 from aebench.contracts import AutoencoderRecord, DatasetRecord, TaskRecord
 from aebench.errors import AebenchError
+from aebench.isolation import StageError, guarded
+from aebench.requirements import check_contract, check_requirements
 
 ENTRY_POINT_GROUP = "aebench"
 LOAD_PLUGINS_VARIABLE = "AEBENCH_LOAD_PLUGINS"
 CORE_DISTRIBUTION = "aebench"
 
 R = TypeVar("R")
+Origin = tuple[str, str]  # distribution and name of an entry point
 
 RECORD_OF_HOOK = {
     "aebench_autoencoders": AutoencoderRecord,
@@ -52,7 +56,15 @@ class Registered(Generic[R]):
 
 @dataclass(frozen=True)
 class PluginFailure:
-    """Why a plugin is not there. `stage` is one of select, load, register, check, collect."""
+    """Why a plugin is not there.
+
+    Attributes:
+        distribution, version, entry_point: which plugin.
+        stage: select (asked for, not installed), requirements (something it depends on is missing), load (its import),
+            contract (written for another version of it), register and check (its hooks), or collect (what they return).
+        message: what was wrong, in one line.
+        traceback: of the exception behind it, if there was one.
+    """
 
     distribution: str
     version: str
@@ -71,6 +83,11 @@ class Registry:
     datasets: Mapping[str, Registered[DatasetRecord]]
     failures: tuple[PluginFailure, ...] = ()
 
+    @property
+    def broken(self) -> frozenset[Origin]:
+        """The plugins that failed, for another process to leave out."""
+        return frozenset((failure.distribution, failure.entry_point) for failure in self.failures)
+
     def autoencoder(self, name: str) -> Registered[AutoencoderRecord]:
         return _look_up(self.autoencoders, name, "model", "models")
 
@@ -81,18 +98,15 @@ class Registry:
         return _look_up(self.datasets, name, "data set", "datasets")
 
 
-class _StageError(Exception):
-    def __init__(self, stage: str, message: str) -> None:
-        super().__init__(message)
-        self.stage = stage
-
-
-def create_registry(entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> Registry:
+def create_registry(
+    entry_points: Iterable[importlib.metadata.EntryPoint] | None = None, without: Collection[Origin] = ()
+) -> Registry:
     """Load every plugin and collect what it registers.
 
     Args:
         entry_points: what to load; by default the installed ones in group "aebench", narrowed by the environment
             variable AEBENCH_LOAD_PLUGINS (unset: all; empty: none; else a comma-separated list of distributions).
+        without: plugins not to try, because another process has seen them fail.
     """
     failures: list[PluginFailure] = []
     if entry_points is None:
@@ -102,9 +116,11 @@ def create_registry(entry_points: Iterable[importlib.metadata.EntryPoint] | None
     collected: dict[str, dict[str, Registered[Any]]] = {hook: {} for hook in RECORD_OF_HOOK}
     for entry_point in entry_points:
         distribution, version = _origin(entry_point)
+        if (distribution, entry_point.name) in without:
+            continue
         try:
             found = _load(manager, entry_point, collected)
-        except _StageError as error:
+        except StageError as error:
             cause = error.__cause__
             trace = "".join(traceback.format_exception(cause)) if cause is not None else ""
             failures.append(PluginFailure(distribution, version, entry_point.name, error.stage, str(error), trace))
@@ -148,7 +164,8 @@ def _selected_entry_points() -> tuple[list[importlib.metadata.EntryPoint], list[
         ]
         keep = wanted | {CORE_DISTRIBUTION}
         found = {key: value for key, value in found.items() if _normalised(key[0]) in keep}
-    return [found[key] for key in sorted(found)], failures
+    # Whoever was installed first keeps a name that another claims later.
+    return [found[key] for key in sorted(found, key=lambda key: (_installed_at(found[key]), *key))], failures
 
 
 def _load(
@@ -156,29 +173,33 @@ def _load(
     entry_point: importlib.metadata.EntryPoint,
     taken: Mapping[str, Mapping[str, Registered[Any]]],
 ) -> dict[str, dict[str, Registered[Any]]]:
-    """One plugin through load -> register -> check -> collect; rolled back when a step fails."""
+    """One plugin through all stages; rolled back when one fails."""
     distribution, version = _origin(entry_point)
-    with _stage("load"):
-        plugin = entry_point.load()
+    guarded("requirements", partial(check_requirements, entry_point))
+    plugin = guarded("load", entry_point.load)
+    guarded("contract", partial(check_contract, plugin, distribution))
     name = f"{distribution}:{entry_point.name}"
     try:
-        with _stage("register"):
-            manager.register(plugin, name)
-        with _stage("check"):
-            manager.check_pending()
-            unknown = [hook for hook in vars(plugin) if hook.startswith("aebench_") and _is_foreign_hook(plugin, hook)]
-            if unknown:
-                raise AebenchError(f"'{unknown[0]}' is not a hook; the hooks are {', '.join(RECORD_OF_HOOK)}")
-        with _stage("collect"):
+        guarded("register", partial(manager.register, plugin, name))
+        guarded("check", partial(_check_hooks, manager, plugin))
+
+        def collect() -> dict[str, dict[str, Registered[Any]]]:
             code = _source_hash(sys.modules[entry_point.module])
-            return {
-                hook: _collect(manager, plugin, hook, taken[hook], (distribution, version, code))
-                for hook in RECORD_OF_HOOK
-            }
-    except _StageError:
+            origin = (distribution, version, code)
+            return {hook: _collect(manager, plugin, hook, taken[hook], origin) for hook in RECORD_OF_HOOK}
+
+        return guarded("collect", collect)
+    except StageError:
         if manager.has_plugin(name):
             manager.unregister(name=name)
         raise
+
+
+def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
+    manager.check_pending()
+    unknown = [hook for hook in vars(plugin) if hook.startswith("aebench_") and _is_foreign_hook(plugin, hook)]
+    if unknown:
+        raise AebenchError(f"'{unknown[0]}' is not a hook; the hooks are {', '.join(RECORD_OF_HOOK)}")
 
 
 def _collect(
@@ -210,24 +231,6 @@ def _collect(
     return found
 
 
-class _stage(contextlib.ContextDecorator):
-    """Whatever is raised inside, `sys.exit` included, is a failure of this stage; stdout stays clean for --json."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        self._redirect = contextlib.redirect_stdout(sys.stderr)
-        self._redirect.__enter__()
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._redirect.__exit__(kind, error, trace)
-        if isinstance(error, AebenchError):
-            raise _StageError(self.name, str(error)) from error
-        if isinstance(error, (Exception, SystemExit)):
-            raise _StageError(self.name, f"{type(error).__name__}: {error}") from error
-
-
 def _is_foreign_hook(plugin: object, name: str) -> bool:
     return name not in RECORD_OF_HOOK and hasattr(getattr(plugin, name), f"{hookspecs.PROJECT}_impl")
 
@@ -235,6 +238,18 @@ def _is_foreign_hook(plugin: object, name: str) -> bool:
 def _origin(entry_point: importlib.metadata.EntryPoint) -> tuple[str, str]:
     distribution = entry_point.dist
     return (distribution.name, distribution.version) if distribution else (entry_point.module, "")
+
+
+def _installed_at(entry_point: importlib.metadata.EntryPoint) -> float:
+    """When the distribution was installed, in seconds since the epoch; infinity where that cannot be told."""
+    files = entry_point.dist.files if entry_point.dist else None
+    for file in files or ():
+        if file.name == "METADATA":
+            try:
+                return Path(str(file.locate())).stat().st_mtime
+            except OSError:
+                break
+    return math.inf
 
 
 def _normalised(name: str) -> str:

@@ -9,6 +9,8 @@ from aebench.bottlenecks import gaussian_bottleneck, sample_standard_normal
 from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Code, Params, hookimpl
 from aebench.networks import DenseDecoder, DenseEncoder
 
+AEBENCH_CONTRACT = 1
+
 
 class StrictParams(Params):
     """Weight of the KL divergence."""

@@ -8,6 +8,8 @@ from aebench.bottlenecks import gaussian_bottleneck, sample_standard_normal
 from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Code, Params, hookimpl
 from aebench.networks import DenseDecoder, DenseEncoder
 
+AEBENCH_CONTRACT = 1
+
 
 class VAE(Autoencoder):
     """Maximises the evidence lower bound (Kingma & Welling 2014, eq. 10); the deterministic code is the mean."""

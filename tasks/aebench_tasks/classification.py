@@ -26,6 +26,8 @@ from aebench.contracts import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+AEBENCH_CONTRACT = 1
+
 # The article's short probe.
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 32

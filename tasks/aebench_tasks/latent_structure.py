@@ -23,6 +23,8 @@ from aebench.contracts import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+AEBENCH_CONTRACT = 1
+
 
 EXACT_BELOW = 4096  # points among which UMAP looks for neighbours by brute force, and compiles less
 

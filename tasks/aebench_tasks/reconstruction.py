@@ -24,6 +24,8 @@ from aebench_tasks.drawing import labelled_rows
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+AEBENCH_CONTRACT = 1
+
 PICTURED = 16
 
 

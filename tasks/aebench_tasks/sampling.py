@@ -19,6 +19,8 @@ from aebench.contracts import (
 from aebench_tasks.distances import mean_pairwise_rmse, nearest_rmse
 from aebench_tasks.drawing import grid
 
+AEBENCH_CONTRACT = 1
+
 PICTURED = 16
 
 

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 AEBENCH = Path(sys.executable).with_name("aebench")
 
 
@@ -75,3 +77,41 @@ def distribution(tmp_path: Path) -> Callable[[str, str], dict[str, str]]:
         return {"PYTHONPATH": str(site)}
 
     return distribution
+
+
+@dataclass
+class Environment:
+    """A virtual environment of its own, into which pip really installs."""
+
+    path: Path
+
+    def pip(self, verb: str, *arguments: object) -> None:
+        options = ["--no-deps", "--no-build-isolation"] if verb == "install" else []
+        python = self.path / "bin" / "python"
+        command = [python, "-m", "pip", "--disable-pip-version-check", verb, "-q", *options, *map(str, arguments)]
+        subprocess.run(command, check=True, env=environment(), capture_output=True)
+
+    def aebench(
+        self, cwd: Path, *arguments: object, code: int = 0, program: str = "aebench", **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [self.path / "bin" / program, *map(str, arguments)]
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment(**env), timeout=400)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def json(self, cwd: Path, command: str, **env: str) -> dict:
+        return json.loads(self.aebench(cwd, command, "--json", **env).stdout)
+
+
+@pytest.fixture(scope="session")
+def venv(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Everything but aebench linked from this environment, and aebench with all its plugins installed by pip."""
+    folder = tmp_path_factory.mktemp("venv")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    site = next((folder / "lib").glob("python*")) / "site-packages"
+    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if not entry.name.startswith(("aebench", "_aebench")) and not (site / entry.name).exists():
+            (site / entry.name).symlink_to(entry)
+    made = Environment(folder)
+    made.pip("install", ROOT, ROOT / "tasks", *sorted((ROOT / "plugins").iterdir()))
+    return made

@@ -29,7 +29,7 @@ def test_version(home):
 def test_list_as_json(home):
     listed = json.loads(home.run("list", "--json").stdout)
     assert set(listed) == {"models", "tasks", "datasets", "failures"}
-    assert len(listed["models"]) == 9
+    assert len(listed["models"]) == 10
     strict = next(model for model in listed["models"] if model["name"] == "beta_vae_strict")
     assert strict["distribution"] == "aebench-beta-vae"
     assert strict["capabilities"] == ["sample"]
@@ -43,7 +43,7 @@ def test_list_shows_a_failure_and_the_others_go_on(home, distribution):
     (failure,) = listed["failures"]
     assert (failure["distribution"], failure["version"], failure["stage"]) == ("broken_plugin", "1.0", "load")
     assert "not_there" in failure["message"]
-    assert len(listed["models"]) == 9
+    assert len(listed["models"]) == 10
     assert "broken_plugin" in home.run("list", "failures", **env).stdout
     assert "plugin broken_plugin 1.0 is not available" in home.run("plan", "--models", "vae", **env).stderr
 

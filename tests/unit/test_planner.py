@@ -9,7 +9,7 @@ from aebench.planner import plan
 
 def test_the_whole_matrix(lay_out):
     plan = lay_out()
-    assert len(plan.cells) == 54
+    assert len(plan.cells) == 60
     assert len(plan.trainings) == 18
     skipped = [(cell.training.label, cell.task, cell.skip) for cell in plan.cells if cell.skip]
     assert [entry[:2] for entry in skipped] == [

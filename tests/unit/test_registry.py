@@ -148,6 +148,7 @@ def test_what_ships(registry):
         "beta_vae_loose": "aebench-beta-vae",
         "beta_vae_strict": "aebench-beta-vae",
         "denoising": "aebench-denoising",
+        "pca": "aebench-pca",
         "shallow": "aebench-shallow",
         "sparse": "aebench-sparse",
         "stacked": "aebench-stacked",

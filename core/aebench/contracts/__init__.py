@@ -9,7 +9,7 @@ from aebench.contracts.autoencoder import (
     binary_cross_entropy,
     straight_line,
 )
-from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages, Split
+from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages, Split, to_unit_interval
 from aebench.contracts.records import (
     AutoencoderRecord,
     Capability,
@@ -19,9 +19,10 @@ from aebench.contracts.records import (
 )
 from aebench.contracts.task import Animation, Context, Evaluation, Metric, Skip, Table
 from aebench.errors import AebenchError
-from aebench.hookspecs import hookimpl
+from aebench.hookspecs import CONTRACT, hookimpl
 
 __all__ = [
+    "CONTRACT",
     "AebenchError",
     "Animation",
     "Autoencoder",
@@ -46,4 +47,5 @@ __all__ = [
     "binary_cross_entropy",
     "hookimpl",
     "straight_line",
+    "to_unit_interval",
 ]

@@ -27,7 +27,7 @@ from aebench.contracts import ImageDataset
 from aebench.errors import AebenchError
 from aebench.hardware import cores
 from aebench.planner import Cell
-from aebench.registry import Registry, create_registry
+from aebench.registry import Origin, Registry, create_registry
 from aebench.work import CellDone, Message, Trained, Unit, Workplace
 
 # One thread per training on the CPU: results then do not depend on how many run at once, and on networks of this
@@ -47,6 +47,7 @@ class LocalExecutor:
 
     def __init__(self, registry: Registry, device: torch.device, jobs: int | None = None) -> None:
         self._slow = {name for name, task in registry.tasks.items() if task.record.warm_up is not None}
+        self._broken = registry.broken
         self._device = device
         self._jobs = jobs or (cores() if device.type == "cpu" else 1)
 
@@ -55,7 +56,7 @@ class LocalExecutor:
         with tempfile.TemporaryDirectory(prefix="aebench-") as folder:
             path = Path(folder, "data.safetensors")
             data.save(path)
-            pool = _Pool(units, self._slow, path, self._device, self._jobs)
+            pool = _Pool(units, self._slow, path, self._device, self._jobs, self._broken)
             try:
                 yield from pool.messages()
             finally:
@@ -84,9 +85,16 @@ class _Pool:
     """Workers and the thread that deals units to them and collects their messages."""
 
     def __init__(
-        self, units: Sequence[Unit], slow: Collection[str], data: Path, device: torch.device, trainers: int
+        self,
+        units: Sequence[Unit],
+        slow: Collection[str],
+        data: Path,
+        device: torch.device,
+        trainers: int,
+        broken: Collection[Origin],
     ) -> None:
         self._data = data
+        self._broken = broken
         self._device = device
         self._queue: queue.SimpleQueue[Message | BaseException | None] = queue.SimpleQueue()
         # Long units first, so that no worker is left alone with one at the end.
@@ -121,7 +129,7 @@ class _Pool:
     def _start(self, warms_up: tuple[str, ...] = ()) -> _Worker:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
-        arguments = (theirs, self._data, str(self._device), warms_up)
+        arguments = (theirs, self._data, str(self._device), warms_up, self._broken)
         process = context.Process(target=_serve, args=arguments, name="aebench-worker")
         with _single_threaded() if self._device.type == "cpu" else contextlib.nullcontext():
             process.start()
@@ -209,13 +217,13 @@ def _split(unit: Unit, slow: Collection[str]) -> tuple[Unit | None, Unit | None]
     return replace(unit, cells=quick) if quick else None, replace(unit, cells=later) if later else None
 
 
-def _serve(pipe: Connection, data: Path, device: str, warms_up: tuple[str, ...]) -> None:
+def _serve(pipe: Connection, data: Path, device: str, warms_up: tuple[str, ...], broken: Collection[Origin]) -> None:
     """A worker's life: ask for a unit, work on it, report; until there is none, or nobody listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
     if device == "cpu":
         torch.set_num_threads(1)
     with contextlib.suppress(EOFError, BrokenPipeError):
-        workplace = Workplace(create_registry(), ImageDataset.open(data), torch.device(device))
+        workplace = Workplace(create_registry(without=broken), ImageDataset.open(data), torch.device(device))
         workplace.warm_up(warms_up)
         pipe.send(_Idle())
         while (unit := pipe.recv()) is not None:

@@ -18,7 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from aebench.errors import AebenchError
 from aebench.planner import Cell, Plan, Training
-from aebench.results import CellResult, MatrixResults, tasks_of
+from aebench.results import LAYOUT, CellResult, MatrixResults, tasks_of
 from aebench.tracking.connection import check_answers, one_line, store_uri
 from aebench.tracking.liveness import is_alive
 from aebench.tracking.matrix_run import DESCRIPTION, KIND, LONGEST_TAG, PROCESS, MatrixRun
@@ -127,6 +127,11 @@ class Store:
         if description is None:
             raise AebenchError(
                 f"run {parent.info.run_id} of '{self.experiment}' has no {DESCRIPTION}: run the matrix again"
+            )
+        if description["layout"] > LAYOUT:
+            raise AebenchError(
+                f"the newest matrix in '{self.experiment}' was written by a newer aebench "
+                f"(layout {description['layout']}, this one reads up to {LAYOUT}); upgrade aebench"
             )
         rows = {(run.data.tags["model"], int(run.data.tags["seed"])): run for run in self._children(parent.info.run_id)}
         cells = tuple(_cell_result(cell, rows.get((cell["model"], cell["seed"]))) for cell in description["cells"])

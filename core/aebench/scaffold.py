@@ -1,0 +1,67 @@
+"""Writes the package of a new plugin from the templates in `aebench/templates`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import aebench
+from aebench.contracts import CONTRACT
+from aebench.errors import AebenchError
+from aebench.registry import Registered, Registry
+
+SUFFIX = ".txt"  # of a template, so that no tool takes it for the file it becomes
+
+
+def write_package(kind: str, name: str, where: Path, registry: Registry) -> Path:
+    """Write the package of a new plugin into the folder `where / name`, and return that.
+
+    Args:
+        kind: autoencoder, task or dataset.
+        name: under which it will be registered.
+        where: an existing directory.
+        registry: the installed plugins, whose names are taken.
+
+    Raises:
+        AebenchError: the name is not valid or taken, or the folder exists or cannot be written.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise AebenchError(f"a name must match [a-z][a-z0-9_]*, got '{name}'; 'my_model' would do")
+    taken: dict[str, Mapping[str, Registered[Any]]] = {
+        "autoencoder": registry.autoencoders,
+        "task": registry.tasks,
+        "dataset": registry.datasets,
+    }
+    if other := taken[kind].get(name):
+        raise AebenchError(f"the name '{name}' is taken by {other.distribution}; choose another")
+    words = name.split("_")
+    values = {
+        "name": name,
+        "module": f"aebench_{name}",
+        "distribution": f"aebench-{name.replace('_', '-')}",
+        "title": " ".join(words).strip().capitalize(),
+        "class_name": "".join(word.capitalize() for word in words),
+        "version": aebench.__version__,
+        "contract": str(CONTRACT),
+    }
+    folder = where / name
+    try:
+        folder.mkdir()
+        for template in _templates(kind):
+            file = Template(template.name.removesuffix(SUFFIX)).substitute(values)
+            (folder / file).write_text(Template(template.read_text("utf-8")).substitute(values), "utf-8")
+    except FileExistsError as error:
+        raise AebenchError(f"{folder} exists already, and is left as it is") from error
+    except OSError as error:
+        raise AebenchError(f"{folder} cannot be written: {error.strerror}") from error
+    return folder
+
+
+def _templates(kind: str) -> list[Traversable]:
+    root = files("aebench") / "templates"
+    return [file for folder in ("every", kind) for file in sorted((root / folder).iterdir(), key=lambda f: f.name)]

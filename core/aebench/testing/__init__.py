@@ -1,0 +1,87 @@
+"""The conformance kit: does a plugin do what `aebench.contracts` asks of it?
+
+On the command line: `aebench check NAME`. In a plugin's own tests:
+
+    from aebench.testing import contract_tests
+
+    test_contract = contract_tests("my_model")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aebench.errors import AebenchError
+from aebench.registry import Registry, create_registry, did_you_mean
+from aebench.testing import autoencoders, datasets, tasks
+from aebench.testing.autoencoders import AutoencoderUnderTest
+from aebench.testing.checks import BoundCheck, Check, CheckResult, Nonconformance
+from aebench.testing.datasets import DatasetUnderTest
+from aebench.testing.tasks import TaskUnderTest
+
+__all__ = [
+    "AutoencoderUnderTest",
+    "BoundCheck",
+    "Check",
+    "CheckResult",
+    "DatasetUnderTest",
+    "Nonconformance",
+    "TaskUnderTest",
+    "checks_of",
+    "contract_tests",
+]
+
+
+def checks_of(
+    name: str,
+    registry: Registry | None = None,
+    *,
+    data_dir: Path = Path(),
+    params: Mapping[str, Any] | None = None,
+) -> list[BoundCheck[Any]]:
+    """The checks of every model, task and data set registered as `name`, ready to be called.
+
+    Args:
+        name: as registered.
+        registry: where to look; by default the installed plugins.
+        data_dir: where a data set may download to.
+        params: for a data set whose parameters have no defaults.
+
+    Raises:
+        AebenchError: nothing is registered under this name.
+    """
+    registry = registry or create_registry()
+    bound: list[BoundCheck[Any]] = []
+    if name in registry.autoencoders:
+        model = AutoencoderUnderTest(registry.autoencoders[name].record)
+        bound += [BoundCheck(check, model) for check in autoencoders.CHECKS]
+    if name in registry.tasks:
+        task = TaskUnderTest(registry.tasks[name].record)
+        bound += [BoundCheck(check, task) for check in tasks.CHECKS]
+    if name in registry.datasets:
+        dataset = DatasetUnderTest(registry.datasets[name].record, data_dir, params or {})
+        bound += [BoundCheck(check, dataset) for check in datasets.CHECKS]
+    if not bound:
+        known = sorted({*registry.autoencoders, *registry.tasks, *registry.datasets})
+        raise AebenchError(
+            f"nothing is registered as '{name}'{did_you_mean(name, known)} Available: {', '.join(known) or 'none'}. "
+            "See 'aebench list' and 'aebench list failures'."
+        )
+    return bound
+
+
+def contract_tests(
+    name: str, *, data_dir: Path = Path(), params: Mapping[str, Any] | None = None
+) -> Callable[..., None]:
+    """A pytest test function with one case for each check of `name`; the arguments are those of `checks_of`."""
+    import pytest
+
+    @pytest.mark.parametrize("check", checks_of(name, data_dir=data_dir, params=params), ids=lambda check: check.name)
+    def test_contract(check: BoundCheck[Any]) -> None:
+        result = check()
+        if not result.ok:
+            pytest.fail(f"{result.title}\n{result.message}\n{result.traceback}", pytrace=False)
+
+    return test_contract

@@ -1,0 +1,78 @@
+"""Principal component analysis: the linear autoencoder with the least squared error, and no gradient anywhere."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Generator, Tensor, nn
+
+from aebench.contracts import AebenchError, Autoencoder, AutoencoderRecord, Params, hookimpl, to_unit_interval
+
+AEBENCH_CONTRACT = 1
+
+# Images are 8 bit: nearer to black or white than this, a pixel is black or white. It keeps the logits finite.
+HALF_A_GREY_LEVEL = 1 / 510
+
+
+class PCA(Autoencoder):
+    """Codes are the coordinates along the directions of largest variance (Hotelling 1933).
+
+    Before it is fitted the directions are random and orthonormal. It has no parameters to train: a linear map and a
+    mean, in buffers.
+
+    Args:
+        input_shape: (C, H, W).
+        latent_dim: number of components.
+
+    Raises:
+        AebenchError: an image has fewer pixels than the code has dimensions.
+    """
+
+    mean: Tensor
+    components: Tensor
+
+    def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, params: Params) -> None:
+        import sklearn.decomposition  # noqa: F401  here, because seconds of importing are not seconds of fitting
+
+        super().__init__(input_shape, latent_dim)
+        pixels = prod(input_shape)
+        if latent_dim > pixels:
+            raise AebenchError(f"pca: {pixels} pixels have at most {pixels} components, not {latent_dim}")
+        self.register_buffer("mean", torch.zeros(pixels))
+        self.register_buffer("components", nn.init.orthogonal_(torch.empty(latent_dim, pixels)))
+
+    def fit(self, images: Tensor, generator: Generator) -> None:
+        """Mean and leading components of images (N, C, H, W) uint8.
+
+        Raises:
+            AebenchError: there are fewer images than components.
+        """
+        from sklearn.decomposition import PCA as Fitted
+
+        if len(images) < self.latent_dim:
+            raise AebenchError(f"pca: {len(images)} images have at most {len(images)} components")
+        x = to_unit_interval(images).flatten(1).cpu().numpy()
+        fitted = Fitted(self.latent_dim, svd_solver="covariance_eigh").fit(x)
+        self.mean.copy_(torch.from_numpy(fitted.mean_))
+        self.components.copy_(torch.from_numpy(fitted.components_))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x.flatten(1) - self.mean) @ self.components.T
+
+    def decode(self, z: Tensor) -> Tensor:
+        pixels = torch.addmm(self.mean, z, self.components)
+        return torch.logit(pixels, eps=HALF_A_GREY_LEVEL).unflatten(1, self.input_shape)
+
+
+@hookimpl
+def aebench_autoencoders() -> list[AutoencoderRecord]:
+    return [
+        AutoencoderRecord(
+            name="pca",
+            title="PCA",
+            summary="the best linear map, fitted in closed form",
+            source="Hotelling 1933",
+            build=PCA,
+        )
+    ]

@@ -1,0 +1,69 @@
+"""Registers well; each of its models fails in another phase of the work, and its task always does."""
+
+import torch
+
+from aebench.contracts import Autoencoder, AutoencoderRecord, Loss, Metric, TaskRecord, hookimpl
+from aebench.networks import DenseDecoder, DenseEncoder
+
+
+class Sound(Autoencoder):
+    def __init__(self, input_shape, latent_dim, params):
+        encoder, decoder = DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
+        super().__init__(input_shape, latent_dim, encoder, decoder)
+
+
+class FailsInBuild(Sound):
+    def __init__(self, *given):
+        super().__init__(*given)
+        raise ValueError("cannot be built")
+
+
+class FailsInTraining(Sound):
+    def loss(self, x, generator):
+        raise ValueError("cannot be trained")
+
+
+class BecomesNan(Sound):
+    def loss(self, x, generator):
+        loss = super().loss(x, generator)
+        return Loss(loss.total * float("nan"), loss.reconstruction, loss.penalty)
+
+
+class RunsOutOfMemory(Sound):
+    def loss(self, x, generator):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB")
+
+
+class ExitsInTraining(Sound):
+    def loss(self, x, generator):
+        raise SystemExit(3)
+
+
+class FailsInEvaluation(Sound):
+    def reconstruct_logits(self, x, stochastic=False, generator=None):
+        raise ValueError("cannot be evaluated")
+
+
+def fails_always(model, data, context):
+    raise ValueError("cannot evaluate")
+
+
+@hookimpl
+def aebench_autoencoders():
+    return [
+        AutoencoderRecord(name=name, title="T", summary="fails", build=build)
+        for name, build in {
+            "fails_in_build": FailsInBuild,
+            "fails_in_training": FailsInTraining,
+            "becomes_nan": BecomesNan,
+            "runs_out_of_memory": RunsOutOfMemory,
+            "exits_in_training": ExitsInTraining,
+            "fails_in_evaluation": FailsInEvaluation,
+        }.items()
+    ]
+
+
+@hookimpl
+def aebench_tasks():
+    metric = Metric("value", "Value", primary=True)
+    return [TaskRecord(name="fails_always", title="T", summary="fails", evaluate=fails_always, metrics=(metric,))]

@@ -1,0 +1,87 @@
+"""What is wrong with a plugin costs that plugin: real broken distributions, really installed."""
+
+import time
+
+import pytest
+
+from .conftest import ROOT
+
+# distribution -> (stage, part of the message) in the list of failures
+FAILURES = {
+    "broken-raises-at-import": ("load", "RuntimeError: half a plugin"),
+    "broken-exits-at-import": ("load", "SystemExit: 0"),
+    "broken-raises-in-hook": ("collect", "KeyError: 'no such thing'"),
+    "broken-hangs-in-hook": ("collect", "was not done after 3 seconds"),
+    "broken-malformed-record": ("collect", "title"),
+    "broken-name-taken": ("collect", "'vae' of broken-name-taken 1.2.3 is already registered by aebench-vae"),
+    "broken-missing-dependency": ("requirements", "needs 'aebench-surely-not-installed>=2', which is not installed"),
+    "broken-newer-aebench": ("requirements", "needs aebench>=99, this is aebench 0.1"),
+    "broken-other-contract": ("contract", "is written for contract 2, this aebench has contract 1; upgrade aebench"),
+}
+LIMIT = {"AEBENCH_PLUGIN_SECONDS": "3"}
+
+
+@pytest.fixture(scope="module")
+def listings(venv, tmp_path_factory):
+    """What is registered before and after all broken plugins are installed; afterwards they are removed."""
+    folder = tmp_path_factory.mktemp("lists")
+    before = venv.json(folder, "list")
+    packages = sorted((ROOT / "tests" / "broken_plugins").iterdir())
+    venv.pip("install", *packages)
+    yield before, venv.json(folder, "list", **LIMIT)
+    venv.pip("uninstall", "-y", *(f"broken-{package.name.replace('_', '-')}" for package in packages))
+
+
+def test_each_has_its_line_in_the_list_of_failures(listings):
+    before, after = listings
+    assert before["failures"] == []
+    found = {failure["distribution"]: failure for failure in after["failures"]}
+    assert set(found) == set(FAILURES)
+    for distribution, (stage, message) in FAILURES.items():
+        assert (found[distribution]["version"], found[distribution]["stage"]) == ("1.2.3", stage)
+        assert message in found[distribution]["message"]
+
+
+def test_nobody_else_is_touched(listings):
+    before, after = listings
+    for kind in ("models", "tasks", "datasets"):
+        assert [entry for entry in after[kind] if entry["distribution"].startswith("aebench")] == before[kind]
+    own = {entry["name"] for entry in after["models"]} - {entry["name"] for entry in before["models"]}
+    assert "talkative" in own
+    assert "malformed" not in own
+    assert "from_the_future" not in own
+
+
+def test_failures_are_shown_to_people_too(venv, listings, tmp_path):
+    table = venv.aebench(tmp_path, "list", "failures", **LIMIT)
+    for distribution in FAILURES:
+        assert distribution in table.stdout
+    assert "hello from a plugin" in table.stderr
+    assert "hello from a plugin" not in table.stdout
+
+
+def test_what_fails_at_work_costs_its_own_cells_only(venv, listings, tmp_path):
+    reasons = {
+        "fails_in_build": "training: ValueError: cannot be built",
+        "fails_in_training": "training: ValueError: cannot be trained",
+        "becomes_nan": "training: the training loss became nan in epoch 1",
+        "runs_out_of_memory": "training: OutOfMemoryError: CUDA out of memory.",
+        "exits_in_training": "the worker process died (exit code 3)",
+        "fails_in_evaluation": "ValueError: cannot be evaluated",
+    }
+    models = ",".join(["vanilla", "talkative", *reasons])
+    started = time.monotonic()
+    arguments = ("--epochs", 1, "--models", models, "--tasks", "reconstruction,fails_always")
+    done = venv.aebench(tmp_path, "run", *arguments, code=1, **LIMIT)
+    assert time.monotonic() - started < 120
+    assert "broken-hangs-in-hook 1.2.3 is not available" in done.stderr
+    cells = {(cell["model"], cell["task"]): cell for cell in venv.json(tmp_path, "results", **LIMIT)["cells"]}
+    assert len(cells) == 16
+    for (model, task), cell in cells.items():
+        if task == "fails_always":
+            assert cell["status"] == "failed"
+        elif model in reasons:
+            assert cell["status"] == "failed"
+            assert reasons[model] in cell["reason"]
+        else:
+            assert cell["status"] == "ok"
