@@ -97,9 +97,12 @@ def aebench_tasks() -> list[TaskRecord]:
                     "nearest_real_distance",
                     "RMS pixel distance of in-betweens to the nearest test image",
                     "RMSE",
+                    higher_is_better=False,
                     primary=True,
                 ),
-                Metric("largest_step", "Largest change between neighbours over the mean change"),
+                Metric(
+                    "largest_step", "Largest change between neighbours over the mean change", higher_is_better=False
+                ),
             ),
         )
     ]

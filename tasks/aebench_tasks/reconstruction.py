@@ -72,9 +72,9 @@ def aebench_tasks() -> list[TaskRecord]:
             params=Params,
             evaluate=evaluate,
             metrics=(
-                Metric("bce", "Binary cross-entropy", "nats/image", primary=True),
-                Metric("bce_stochastic", "Binary cross-entropy of sampled codes", "nats/image"),
-                Metric("mse", "Mean squared error per pixel"),
+                Metric("bce", "Binary cross-entropy", "nats/image", higher_is_better=False, primary=True),
+                Metric("bce_stochastic", "Binary cross-entropy of sampled codes", "nats/image", higher_is_better=False),
+                Metric("mse", "Mean squared error per pixel", higher_is_better=False),
             ),
         )
     ]

@@ -55,7 +55,13 @@ def aebench_tasks() -> list[TaskRecord]:
             evaluate=evaluate,
             requires=frozenset({Capability.SAMPLE}),
             metrics=(
-                Metric("nearest_real_distance", "RMS pixel distance to the nearest test image", "RMSE", primary=True),
+                Metric(
+                    "nearest_real_distance",
+                    "RMS pixel distance to the nearest test image",
+                    "RMSE",
+                    higher_is_better=False,
+                    primary=True,
+                ),
                 Metric(
                     "relative_diversity",
                     "Mean distance between two samples over that between two test images",

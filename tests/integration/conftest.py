@@ -112,6 +112,10 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
         if not entry.name.startswith(("aebench", "_aebench")) and not (site / entry.name).exists():
             (site / entry.name).symlink_to(entry)
+    for program, module in (("pip", "pip"), ("pytest", "pytest")):
+        script = folder / "bin" / program
+        script.write_text(f'#!/bin/sh\nexec "{folder}/bin/python" -m {module} "$@"\n')
+        script.chmod(0o755)
     made = Environment(folder)
     made.pip("install", ROOT, ROOT / "tasks", *sorted((ROOT / "plugins").iterdir()))
     return made

@@ -133,3 +133,31 @@ def test_own_arrays_without_labels(home):
         "reconstruction": "ok",
         "sampling": "ok",
     }
+
+
+def test_check_fails_when_a_plugin_does(home, distribution):
+    source = """
+from aebench.contracts import Autoencoder, AutoencoderRecord, hookimpl
+@hookimpl
+def aebench_autoencoders():
+    return [AutoencoderRecord(name="idle", title="Idle", summary="does nothing", build=lambda *a: Autoencoder(*a[:2]))]
+"""
+    done = home.run("check", "idle", code=1, **distribution("aebench-idle".replace("-", "_"), source))
+    assert "FAILED  shapes_and_dtypes" in done.stdout
+    assert "expected: " in done.stdout
+    assert "read on: aebench.contracts" in done.stdout
+    assert home.run("check", "vanila", code=2).stderr.startswith(
+        "aebench: nothing is registered as 'vanila'; did you mean 'vanilla'?"
+    )
+
+
+def test_new_refuses_bad_names_and_never_overwrites(home):
+    home.run("new", "task", "mine")
+    before = {path.name: path.read_text() for path in (home.path / "mine").iterdir()}
+    assert len(before) == 4
+    assert "exists already" in home.run("new", "autoencoder", "mine", code=2).stderr
+    assert {path.name: path.read_text() for path in (home.path / "mine").iterdir()} == before
+    for name in ("Mine", "1st", "my-model", "../up", ""):
+        assert "must match" in home.run("new", "task", name, code=2).stderr
+    assert "is taken by aebench-vae" in home.run("new", "autoencoder", "vae", code=2).stderr
+    assert [path.name for path in home.path.iterdir()] == ["mine"]

@@ -126,7 +126,8 @@ def broken(model, data, context): return 1 / 0
 
 @hookimpl
 def aebench_tasks():
-    return [TaskRecord(name=f.__name__, title="T", summary="-", evaluate=f, metrics=(Metric("a", "A", primary=True),))
+    a = Metric("a", "A", higher_is_better=False, primary=True)
+    return [TaskRecord(name=f.__name__, title="T", summary="-", evaluate=f, metrics=(a,))
             for f in (wrong, nan, broken, slash)]
 """
 

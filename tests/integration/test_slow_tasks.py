@@ -16,7 +16,7 @@ def raises(data): raise RuntimeError("not installed")
 def where(model, data, context): return Evaluation({"pid": os.getpid(), "warmed": warmed})
 def kills(model, data, context): os.kill(os.getpid(), signal.SIGKILL)
 
-METRICS = (Metric("pid", "P", primary=True), Metric("warmed", "W"))
+METRICS = (Metric("pid", "P", higher_is_better=False, primary=True), Metric("warmed", "W", higher_is_better=False))
 
 @hookimpl
 def aebench_tasks():

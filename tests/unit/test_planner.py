@@ -10,10 +10,10 @@ from aebench.planner import plan
 def test_the_whole_matrix(lay_out):
     plan = lay_out()
     assert len(plan.cells) == 60
-    assert len(plan.trainings) == 18
+    assert len(plan.trainings) == 20
     skipped = [(cell.training.label, cell.task, cell.skip) for cell in plan.cells if cell.skip]
     assert [entry[:2] for entry in skipped] == [
-        (name, "sampling") for name in ("denoising", "shallow", "sparse", "stacked", "vanilla")
+        (name, "sampling") for name in ("denoising", "pca", "shallow", "sparse", "stacked", "vanilla")
     ]
     assert skipped[0][2] == "denoising has no capability 'sample'"
 

@@ -167,10 +167,12 @@ def test_what_ships(registry):
 
 
 def test_names_that_would_break_the_store_are_refused():
-    metric = Metric("a", "A", primary=True)
+    metric = Metric("a", "A", higher_is_better=False, primary=True)
     with pytest.raises(ValueError, match="is taken in the store"):
         TaskRecord(name="training", title="T", summary="s", evaluate=print, metrics=(metric,))
     with pytest.raises(ValueError, match="a metric's name must match"):
-        Metric("a (b)", "A")
+        Metric("a (b)", "A", higher_is_better=False)
     with pytest.raises(ValueError, match="exactly one"):
-        TaskRecord(name="x", title="T", summary="s", evaluate=print, metrics=(Metric("a", "A"),))
+        TaskRecord(
+            name="x", title="T", summary="s", evaluate=print, metrics=(Metric("a", "A", higher_is_better=False),)
+        )

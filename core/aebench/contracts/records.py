@@ -21,9 +21,13 @@ RESERVED = {"aebench", "cell", "mlflow", "model", "task", "time", "train", "trai
 
 
 class Capability(StrEnum):
-    """What a model can do beyond encoding and decoding."""
+    """What a model can do beyond encoding and decoding.
 
-    SAMPLE = "sample"  # draws images from a prior: Autoencoder.sample
+    Attributes:
+        SAMPLE: "sample", draws images from a prior: `Autoencoder.sample`.
+    """
+
+    SAMPLE = "sample"
 
 
 class Params(BaseModel):

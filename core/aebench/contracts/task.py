@@ -32,7 +32,7 @@ class Metric:
         name: `[a-z][a-z0-9_]*`, unique within the task.
         title: for people.
         unit: such as "nats/image"; empty for a pure number.
-        higher_is_better: the direction in which models are ranked.
+        higher_is_better: the direction in which models are ranked; there is no default.
         primary: the one that stands for the task in the table; exactly one per task.
         source: where its definition is written down, if anywhere.
     """
@@ -40,7 +40,7 @@ class Metric:
     name: str
     title: str
     unit: str = ""
-    higher_is_better: bool = False
+    higher_is_better: bool = field(kw_only=True)
     primary: bool = False
     source: str = ""
 

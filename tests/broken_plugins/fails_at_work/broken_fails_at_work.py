@@ -65,5 +65,5 @@ def aebench_autoencoders():
 
 @hookimpl
 def aebench_tasks():
-    metric = Metric("value", "Value", primary=True)
+    metric = Metric("value", "Value", higher_is_better=False, primary=True)
     return [TaskRecord(name="fails_always", title="T", summary="fails", evaluate=fails_always, metrics=(metric,))]

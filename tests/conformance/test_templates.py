@@ -1,0 +1,23 @@
+"""What `aebench new` writes passes every check as it stands."""
+
+import importlib
+import sys
+
+import pytest
+
+from aebench.registry import RECORD_OF_HOOK, Registered, Registry
+from aebench.scaffold import write_package
+from aebench.testing import checks_of
+
+
+@pytest.mark.parametrize(("kind", "hook"), zip(("autoencoder", "task", "dataset"), RECORD_OF_HOOK, strict=True))
+def test_the_package_passes_its_checks(kind, hook, registry, tmp_path, monkeypatch):
+    name = f"brand_new_{kind}"
+    monkeypatch.syspath_prepend(write_package(kind, name, tmp_path, registry))
+    module = importlib.import_module(f"aebench_{name}")
+    records = getattr(module, hook)()
+    assert [record.name for record in records] == [name]
+    registered = {name: Registered(records[0], "", "", "")}
+    own = Registry(*(registered if each == hook else {} for each in RECORD_OF_HOOK))
+    assert [result.message for check in checks_of(name, own) if not (result := check()).ok] == []
+    sys.modules.pop(module.__name__)
