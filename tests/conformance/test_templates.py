@@ -10,7 +10,7 @@ from aebench.scaffold import write_package
 from aebench.testing import checks_of
 
 
-@pytest.mark.parametrize(("kind", "hook"), zip(("autoencoder", "task", "dataset"), RECORD_OF_HOOK, strict=True))
+@pytest.mark.parametrize(("kind", "hook"), list(zip(("autoencoder", "task", "dataset"), RECORD_OF_HOOK, strict=True)))
 def test_the_package_passes_its_checks(kind, hook, registry, tmp_path, monkeypatch):
     name = f"brand_new_{kind}"
     monkeypatch.syspath_prepend(write_package(kind, name, tmp_path, registry))
