@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 ROOT = Path(__file__).parents[2]
 AEBENCH = Path(sys.executable).with_name("aebench")
@@ -51,8 +53,24 @@ class Home:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def bare_home(tmp_path: Path) -> Home:
+    """An empty directory."""
     return Home(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow takes seconds to make its tables; once is enough for most tests."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def home(bare_home: Home, empty_store: Path) -> Home:
+    """A directory with nothing but a store without results."""
+    shutil.copy(empty_store, bare_home.path / "mlflow.db")
+    return bare_home
 
 
 @pytest.fixture(scope="session")

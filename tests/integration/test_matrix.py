@@ -199,7 +199,7 @@ def test_cells_of_another_matrix_are_reused(matrix, tmp_path):
 
 
 @pytest.mark.parametrize("command", [("plan",), ("plan", "--json")])
-def test_plan_prints_what_would_run_and_writes_nothing(home, command):
-    done = home.run(*command, "--models", "vae,shallow")
+def test_plan_prints_what_would_run_and_writes_nothing(bare_home, command):
+    done = bare_home.run(*command, "--models", "vae,shallow")
     assert "anomaly" in done.stdout
-    assert list(home.path.iterdir()) == []
+    assert list(bare_home.path.iterdir()) == []
