@@ -48,13 +48,13 @@ def test_list_shows_a_failure_and_the_others_go_on(home, distribution):
     assert "plugin broken_plugin 1.0 is not available" in home.run("plan", "--models", "vae", **env).stderr
 
 
-def test_ui_serves_the_store_on_the_loopback_only(matrix):
+def test_ui_serves_the_store_on_the_loopback_only(home):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         [AEBENCH, "ui", "--port", str(port)],
-        cwd=matrix.path,
+        cwd=home.path,
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
