@@ -15,13 +15,15 @@ from typing import Any
 
 import torch
 
+from aebench.building import build_model
 from aebench.config import load_benchmark
 from aebench.datasets import load_dataset
 from aebench.executors import LocalExecutor
 from aebench.hardware import cores
-from aebench.planner import Training, plan
+from aebench.jobs import Training
+from aebench.planner import plan
 from aebench.registry import Registry, create_registry
-from aebench.work import CellDone, Trained, Unit, build_model
+from aebench.work import CellDone, Trained, Unit
 from benchmarks.baseline import BATCH_SIZE, TRAINING_IMAGES, Baseline
 from benchmarks.ceiling import matmul_rate, training_flops
 from benchmarks.measuring import ProcessTree, Spread
@@ -79,7 +81,7 @@ class Runner:
         """Of all trainings together."""
         units = [Unit(training, ()) for training in self.trainings(precision)]
         rate = 0.0
-        for message in LocalExecutor(self._registry, self._device).run(units, self._data):
+        for message in LocalExecutor(self._registry, self._device).run(units, self._data, judge=None):
             if isinstance(message, Trained):
                 rate += EPOCHS * TRAINED_IMAGES / message.result.seconds
             elif isinstance(message, CellDone):

@@ -12,6 +12,7 @@ from torch import Generator
 from aebench.config import load_benchmark
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.datasets import load_dataset
+from aebench.judges import ConvolutionalJudge, train_judge
 from aebench.planner import Plan, plan
 from aebench.registry import Registry, create_registry
 from aebench.training import fit
@@ -34,6 +35,11 @@ def registry() -> Registry:
 @pytest.fixture(scope="session")
 def digits(registry: Registry) -> ImageDataset:
     return load_dataset(registry.dataset("digits").record, registry.dataset("digits").record.params(), Path("."), 42)
+
+
+@pytest.fixture(scope="session")
+def judge(digits: ImageDataset) -> ConvolutionalJudge:
+    return train_judge(digits)
 
 
 @pytest.fixture(scope="session")

@@ -143,7 +143,7 @@ def plan(
 @app.command("list")
 def list_(
     what: Annotated[
-        Literal["models", "tasks", "datasets", "failures"] | None, typer.Argument(help="Only this kind.")
+        Literal["models", "tasks", "datasets", "studies", "failures"] | None, typer.Argument(help="Only this kind.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -179,6 +179,33 @@ def results(
         _print_json(found.to_json())
     else:
         _console().print(results_table(found))
+
+
+@app.command()
+def compare(
+    experiment: Experiment = None,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(help="Write a page in Markdown to this file instead.")] = None,
+) -> None:
+    """Put published figures and conclusions beside the newest matrix."""
+    from aebench.comparison import compare as compare_with
+    from aebench.comparison_pages import as_page, as_tables
+    from aebench.tracking import Store, newest_experiment
+
+    registry = _registry()
+    if not registry.studies:
+        raise AebenchError("no studies are installed; see 'aebench list failures'")
+    store = Store(tracking_uri, experiment or newest_experiment(tracking_uri), must_exist=True)
+    results = store.results()
+    comparisons = [compare_with(results, study.record) for study in registry.studies.values()]
+    if as_json:
+        _print_json([comparison.to_json() for comparison in comparisons])
+    elif out is not None:
+        _write(out, as_page(results, comparisons))
+    else:
+        for comparison in comparisons:
+            _console().print(as_tables(comparison))
 
 
 @app.command()
@@ -341,6 +368,14 @@ def _console() -> Console:
 
     # Without a terminal there is no width to respect: a table must not lose columns in a log file.
     return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise AebenchError(f"{path}: cannot be written: {error.strerror}") from error
+    typer.echo(f"wrote {path}")
 
 
 def _print_json(value: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from aebench.contracts import AutoencoderRecord, DatasetRecord, TaskRecord
 from aebench.errors import AebenchError
@@ -43,11 +43,24 @@ def _name_only(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _distinct(classes: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(classes)) < len(classes):
+        raise ValueError("a class is listed twice")
+    return classes
+
+
+ClassIndex = Annotated[int, Field(ge=0)]
+ClassIndices = Annotated[tuple[ClassIndex, ...], Field(min_length=1), AfterValidator(_distinct)]
+
+
 class Profile(_Section):
-    """How a model is trained for some tasks: the width of the code, and the class left out of training."""
+    """How a model is trained for some tasks: the width of the code, and the class left out of training.
+
+    `held_out` is one class, several, or "all" of them; each one is left out of a training of its own.
+    """
 
     latent_dim: int = Field(gt=0)
-    held_out: int | None = Field(default=None, ge=0)
+    held_out: ClassIndex | ClassIndices | Literal["all"] | None = None
 
 
 class TrainingSettings(_Section):

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from aebench.planner import Plan, Training
+from aebench.jobs import Training
+from aebench.planner import Plan
 from aebench.results import MatrixResults, TaskInfo
 from aebench.work import CellDone, EpochDone, Message, Started, Trained, Unit
 
@@ -48,6 +49,9 @@ class RunProgress:
         )
         if self._live is not None:
             self._live.start(units)
+
+    def note(self, line: str) -> None:
+        self._console.print(line, highlight=False)
 
     def update(self, message: Message) -> None:
         if isinstance(message, CellDone):
@@ -128,13 +132,17 @@ class _LiveProgress:
 
 
 def results_table(results: MatrixResults) -> Group:
-    """Models x tasks: each task's primary metric, the best in bold, mean and standard deviation over seeds."""
+    """Models x tasks: each task's primary metric; over several seeds its mean, interval and place, the best in bold."""
     table = Table(title=f"{results.dataset}: matrix {results.matrix}", title_style="bold", header_style="bold")
     table.add_column("model", no_wrap=True)
+    is_below = False
     for task in results.tasks:
         table.add_column(Text(f"{task.title}\n{task.primary.heading}"), justify="right")
-    for model in results.models:
-        table.add_row(model, *(_entry(results, model, task) for task in results.tasks))
+    for model in results.rows:
+        if model in results.baselines and not is_below:
+            table.add_section()
+            is_below = True
+        table.add_row(results.name(model), *(_entry(results, model, task) for task in results.tasks))
     reasons = sorted({f"{cell.task}: {cell.reason}" for cell in results.cells if cell.status == "skipped"})
     failures = [
         f"{cell.model} × {cell.task}, seed {cell.seed}: {cell.reason}"
@@ -143,6 +151,13 @@ def results_table(results: MatrixResults) -> Group:
     ]
     counts = ", ".join(f"{count} {status}" for status, count in sorted(results.count().items()))
     lines = [f"{counts}. ↑ higher is better, ↓ lower is better; – skipped."]
+    if results.is_repeated:
+        lines.append("mean ± 95 % interval over seeds (place); models that cannot be told apart share a place.")
+    else:
+        lines.append("One seed: no two models can be told apart; --seeds 3 repeats the matrix.")
+    lines += sorted(
+        {f"absent   {cell.task}.{name}: {reason}" for cell in results.cells for name, reason in cell.absent.items()}
+    )
     lines += [f"skipped  {reason}" for reason in reasons] + [f"failed   {failure}" for failure in failures]
     return Group(table, *(Text(line, style="dim" if line.startswith("skipped") else "") for line in lines))
 
@@ -151,7 +166,7 @@ def _entry(results: MatrixResults, model: str, task: TaskInfo) -> Text:
     text = results.entry(model, task)
     if results.is_best(model, task):
         return Text(text, style="bold green")
-    return Text(text, style={"failed": "red", "pending": "dim", "–": "dim"}.get(text, ""))
+    return Text(text, style={"failed": "red", "pending": "dim", "–": "dim", "absent": "dim"}.get(text, ""))
 
 
 def _training_name(training: Training) -> str:

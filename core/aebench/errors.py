@@ -7,3 +7,7 @@ class AebenchError(Exception):
 
 class TrainingDiverged(AebenchError):
     """The training loss of a model stopped being a finite number."""
+
+
+class NotMeasured(AebenchError):
+    """A number that a study's claim asks for is not in the results."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from aebench.contracts.records import AutoencoderRecord, DatasetRecord, TaskRecord
+    from aebench.contracts.records import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord
 
 PROJECT = "aebench"
 
@@ -34,4 +34,10 @@ def aebench_tasks() -> list[TaskRecord]:
 @hookspec
 def aebench_datasets() -> list[DatasetRecord]:
     """Return the data sets this plugin brings."""
+    return []
+
+
+@hookspec
+def aebench_studies() -> list[StudyRecord]:
+    """Return the published studies this plugin brings, for `aebench compare`."""
     return []

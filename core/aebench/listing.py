@@ -16,6 +16,7 @@ COLUMNS = {
     "models": ("name", "title", "summary", "capabilities", "distribution", "version"),
     "tasks": ("name", "title", "profile", "requires", "metrics", "distribution", "version"),
     "datasets": ("name", "title", "summary", "distribution", "version"),
+    "studies": ("name", "title", "summary", "distribution", "version"),
     "failures": ("distribution", "version", "entry_point", "stage", "message"),
 }
 
@@ -24,7 +25,7 @@ def describe_registry(registry: Registry) -> dict[str, list[dict[str, Any]]]:
     """Everything in a registry as JSON values, by kind."""
     return {
         "models": [
-            _common(plugin) | {"capabilities": sorted(plugin.record.capabilities)}
+            _common(plugin) | {"capabilities": sorted(plugin.record.capabilities), "baseline": plugin.record.baseline}
             for plugin in registry.autoencoders.values()
         ],
         "tasks": [
@@ -38,6 +39,10 @@ def describe_registry(registry: Registry) -> dict[str, list[dict[str, Any]]]:
         ],
         "datasets": [
             _common(plugin) | {"batch_size": plugin.record.batch_size} for plugin in registry.datasets.values()
+        ],
+        "studies": [
+            _common(plugin) | {"claims": {claim.name: claim.text for claim in plugin.record.claims}}
+            for plugin in registry.studies.values()
         ],
         "failures": [asdict(failure) for failure in registry.failures],
     }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -13,78 +12,24 @@ import aebench
 from aebench.config import Benchmark, Profile, Selected
 from aebench.contracts import AutoencoderRecord, DatasetInfo, TaskRecord
 from aebench.errors import AebenchError
+from aebench.jobs import Cell, Training
 from aebench.seeds import content_hash, derive_seed
 
-# What the core itself contributes to a result; a change here makes earlier results stale.
-CORE_SOURCES = (
-    "contracts/*.py",
+# What the core itself contributes to trained weights, to what tasks find, and to the judge they may ask. A change there
+# makes earlier results stale, and no others: a new metric is no reason to train again.
+TRAINING_SOURCES = (
     "bottlenecks.py",
+    "building.py",
+    "contracts/autoencoder.py",
+    "contracts/data.py",
+    "jobs.py",
     "linear.py",
     "networks.py",
-    "planner.py",
     "seeds.py",
     "training.py",
-    "work.py",
 )
-
-
-@dataclass(frozen=True)
-class Training:
-    """One model to be trained once, for all tasks that share its profile.
-
-    Attributes:
-        label: the row of the matrix.
-        model: registered name of the model, with its parameters as JSON values.
-        profile: name of the profile; `latent_dim` and `held_out` are its content.
-        seed: which repetition, from 0.
-        epochs, batch_size, learning_rate: the budget.
-        precision: "fp32" or "bf16", of the matrix products.
-        suite_seed: what all seeds are derived from.
-        hash: over everything that can change the trained weights.
-    """
-
-    label: str
-    model: str
-    params: Mapping[str, Any] = field(hash=False)
-    profile: str
-    latent_dim: int
-    held_out: int | None
-    seed: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    precision: str
-    suite_seed: int
-    hash: str
-
-    @property
-    def initialisation_seed(self) -> int:
-        """Seed of the initial weights: 42, 43, ..., the first one being the article's.
-
-        It is the same for all models, so that networks of one shape start from the same weights.
-        """
-        return self.suite_seed + self.seed
-
-    def derived_seed(self, use: str) -> int:
-        """Seed for any other randomness of this training alone, such as its noise."""
-        return derive_seed(self.suite_seed, use=use, model=self.model, profile=self.profile, seed=self.seed)
-
-    @property
-    def batches_seed(self) -> int:
-        """Seed of the order of the images: the same for all models, so that repetitions are paired."""
-        return derive_seed(self.suite_seed, use="batches", profile=self.profile, seed=self.seed)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One task asked of one training; `skip` says why it will not be, `hash` covers all that can change its result."""
-
-    training: Training
-    task: str
-    params: Mapping[str, Any] = field(hash=False)
-    seed: int
-    hash: str
-    skip: str | None = None
+EVALUATION_SOURCES = ("contracts/task.py", "work.py")
+JUDGE_SOURCES = ("judges.py",)
 
 
 @dataclass(frozen=True)
@@ -121,19 +66,20 @@ def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32") ->
         for seed in range(config.seeds):
             for task in benchmark.tasks:
                 skip = task.record.supports(model.record, dataset)
-                profile = config.all_profiles[task.record.profile]
-                if skip is None:
-                    _check_held_out(task.record.profile, profile, dataset)
-                training = _training(benchmark, model, task.record.profile, profile, seed, dataset, precision)
-                cells.append(_cell(training, task, config.seed, skip.reason if skip else None))
+                name, profile = task.record.profile, config.all_profiles[task.record.profile]
+                classes = (None,) if skip else _held_out_classes(name, profile, dataset)
+                for held_out in classes:
+                    training = _training(benchmark, model, name, held_out, len(classes) > 1, seed, dataset, precision)
+                    cells.append(_cell(training, task, config.seed, skip.reason if skip else None))
     return Plan(dataset, benchmark.models, benchmark.tasks, config.seeds, config.seed, tuple(cells))
 
 
 def _training(
     benchmark: Benchmark,
     model: Selected[AutoencoderRecord],
-    profile_name: str,
-    profile: Profile,
+    profile: str,
+    held_out: int | None,
+    rotated: bool,
     seed: int,
     dataset: DatasetInfo,
     precision: str,
@@ -142,9 +88,9 @@ def _training(
     content: dict[str, Any] = {
         "model": model.record.name,
         "params": model.params.model_dump(mode="json"),
-        "profile": profile_name,
-        "latent_dim": profile.latent_dim,
-        "held_out": profile.held_out,
+        "profile": profile,
+        "latent_dim": benchmark.config.all_profiles[profile].latent_dim,
+        "held_out": held_out,
         "seed": seed,
         "epochs": settings.epochs,
         "batch_size": settings.batch_size or dataset.batch_size,
@@ -152,31 +98,45 @@ def _training(
         "precision": precision,
         "suite_seed": benchmark.config.seed,
     }
-    provenance = {"plugin": model.plugin.provenance, "dataset": dataset.fingerprint, "core": core_provenance()}
-    return Training(label=model.label, **content, hash=content_hash(content | provenance))
+    provenance = {
+        "plugin": model.plugin.provenance,
+        "dataset": dataset.fingerprint,
+        "core": core_provenance(TRAINING_SOURCES),
+    }
+    return Training(label=model.label, rotated=rotated, **content, hash=content_hash(content | provenance))
 
 
 def _cell(training: Training, task: Selected[TaskRecord], suite_seed: int, skip: str | None) -> Cell:
     params = task.params.model_dump(mode="json")
     seed = derive_seed(suite_seed, use="evaluation", task=task.record.name, seed=training.seed)
     content = {"training": training.hash, "task": task.record.name, "params": params, "seed": seed}
-    return Cell(training, task.record.name, params, seed, content_hash(content | task.plugin.provenance), skip)
+    sources = EVALUATION_SOURCES + (JUDGE_SOURCES if task.record.needs_judge else ())
+    provenance = {"plugin": task.plugin.provenance, "core": core_provenance(sources)}
+    return Cell(training, task.record.name, params, seed, content_hash(content | provenance), skip)
 
 
-def _check_held_out(name: str, profile: Profile, dataset: DatasetInfo) -> None:
-    if profile.held_out is not None and not profile.held_out < len(dataset.classes):
-        raise AebenchError(
-            f"profiles.{name}.held_out: class {profile.held_out} is not in {dataset.name}, "
-            f"whose classes are 0..{len(dataset.classes) - 1}"
-        )
+def _held_out_classes(name: str, profile: Profile, dataset: DatasetInfo) -> tuple[int | None, ...]:
+    """The classes a profile holds out, one training each; (None,) when it holds out none."""
+    known = range(len(dataset.classes))
+    if profile.held_out is None:
+        return (None,)
+    if profile.held_out == "all":
+        return tuple(known) or (None,)
+    classes = (profile.held_out,) if isinstance(profile.held_out, int) else profile.held_out
+    for held_out in classes:
+        if held_out not in known:
+            raise AebenchError(
+                f"profiles.{name}.held_out: class {held_out} is not in {dataset.name}, "
+                f"whose classes are 0..{len(known) - 1}"
+            )
+    return classes
 
 
 @cache
-def core_provenance() -> str:
-    """aebench's version and a hash over the sources that take part in training and evaluation."""
+def core_provenance(sources: tuple[str, ...]) -> str:
+    """A hash over aebench's version and these of its source files."""
     root = Path(aebench.__file__).parent
     digest = hashlib.sha256(aebench.__version__.encode())
-    for pattern in CORE_SOURCES:
-        for file in sorted(root.glob(pattern)):
-            digest.update(file.read_bytes())
+    for source in sources:
+        digest.update(Path(root, source).read_bytes())
     return digest.hexdigest()[:16]

@@ -11,7 +11,7 @@ import re
 import sys
 import traceback
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from aebench import hookspecs
-from aebench.contracts import AutoencoderRecord, DatasetRecord, TaskRecord
+from aebench.contracts import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord
 from aebench.errors import AebenchError
 from aebench.isolation import StageError, guarded
 from aebench.requirements import check_contract, check_requirements
@@ -36,6 +36,7 @@ RECORD_OF_HOOK = {
     "aebench_autoencoders": AutoencoderRecord,
     "aebench_tasks": TaskRecord,
     "aebench_datasets": DatasetRecord,
+    "aebench_studies": StudyRecord,
 }
 
 
@@ -82,6 +83,7 @@ class Registry:
     tasks: Mapping[str, Registered[TaskRecord]]
     datasets: Mapping[str, Registered[DatasetRecord]]
     failures: tuple[PluginFailure, ...] = ()
+    studies: Mapping[str, Registered[StudyRecord]] = field(default_factory=dict)
 
     @property
     def broken(self) -> frozenset[Origin]:
@@ -127,8 +129,8 @@ def create_registry(
         else:
             for hook, records in found.items():
                 collected[hook] |= records
-    autoencoders, tasks, datasets = (dict(sorted(collected[hook].items())) for hook in RECORD_OF_HOOK)
-    return Registry(autoencoders, tasks, datasets, tuple(failures))
+    autoencoders, tasks, datasets, studies = (dict(sorted(collected[hook].items())) for hook in RECORD_OF_HOOK)
+    return Registry(autoencoders, tasks, datasets, tuple(failures), studies)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from safetensors.torch import load
 
+from aebench.building import build_model
 from aebench.config import Benchmark
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.datasets import load_dataset
 from aebench.executors import LocalExecutor
 from aebench.hardware import choose_device, choose_precision
-from aebench.planner import Cell, Plan, plan
+from aebench.jobs import Cell
+from aebench.judges import ConvolutionalJudge, obtain_judge
+from aebench.planner import JUDGE_SOURCES, Plan, core_provenance, plan
 from aebench.registry import Registry
-from aebench.work import CellDone, Message, Trained, Unit, build_model
+from aebench.work import CellDone, Message, Trained, Unit
 
 if TYPE_CHECKING:
     from aebench.results import MatrixResults
@@ -32,12 +35,15 @@ class Progress(Protocol):
 
     def begin(self, plan: Plan, units: Sequence[Unit], reused: int) -> None: ...
     def update(self, message: Message) -> None: ...
+    def note(self, line: str) -> None: ...
 
 
 class Executor(Protocol):
     """Where units are worked on. Messages of one unit come in order; closing the iterator stops the work."""
 
-    def run(self, units: Sequence[Unit], data: ImageDataset) -> Generator[Message, None, None]: ...
+    def run(
+        self, units: Sequence[Unit], data: ImageDataset, judge: ConvolutionalJudge | None
+    ) -> Generator[Message, None, None]: ...
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,7 @@ def run(
     if not options.fresh:
         weights = store.weights(unit.training for unit in units)
         units = [replace(unit, weights=weights.get(unit.training.hash)) for unit in units]
+    judge = _judge(matrix, todo, data, device, options.data_dir, progress)
     executor = executor or LocalExecutor(registry, device, options.jobs)
     recorder = _Recorder(matrix, registry, progress)
     with store.open_matrix(matrix, new=options.fresh) as target:
@@ -116,13 +123,31 @@ def run(
                 target.skip(cell)
             elif cell.hash in finished:
                 target.reuse(cell, finished[cell.hash])
+        if judge is not None:
+            target.judged(judge.accuracy)
         progress.begin(matrix, units, len(finished))
         if units:
-            with closing(executor.run(units, data)) as messages:
+            with closing(executor.run(units, data, judge)) as messages:
                 recorder.record(messages, target)
     results = store.results(target.parent_id)
     store.describe(target.parent_id, results)
     return RunSummary(results, recorder.trained, recorder.cells, len(finished), time.perf_counter() - started)
+
+
+def _judge(
+    matrix: Plan, todo: Sequence[Cell], data: ImageDataset, device: torch.device, data_dir: Path, progress: Progress
+) -> ConvolutionalJudge | None:
+    """The data set's judge, where something that is still to do asks for it and there are labels to train it on."""
+    asking = {task.record.name for task in matrix.tasks if task.record.needs_judge}
+    if not data.classes or not any(cell.task in asking for cell in todo):
+        return None
+    return obtain_judge(
+        data,
+        device,
+        data_dir,
+        core_provenance(JUDGE_SOURCES),
+        on_training=lambda: progress.note(f"training the judge of {data.title}, once for all runs"),
+    )
 
 
 def _units(cells: Iterable[Cell]) -> list[Unit]:

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 import torch
-from safetensors.torch import load, save
-from torch import Generator
+from safetensors.torch import load
 
-from aebench.contracts import Autoencoder, Context, Evaluation, ImageDataset, TaskRecord
+from aebench.building import build_model, train, weights_of
+from aebench.contracts import Autoencoder, Context, Evaluation, ImageDataset, Judge, TaskRecord
 from aebench.errors import AebenchError
+from aebench.jobs import Cell, Training
 from aebench.pictures import render
-from aebench.planner import Cell, Training
 from aebench.registry import Registry
-from aebench.training import EpochLosses, TrainingResult, fit
+from aebench.training import EpochLosses, TrainingResult
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class CellDone:
     status: str
     seconds: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     reason: str = ""
     traceback: str = ""
@@ -88,11 +89,15 @@ class Workplace:
         registry: the plugins.
         data: the benchmark's data, on any device.
         device: where to train and evaluate.
+        judge: the data set's judge on that device, where a task needs it.
     """
 
-    def __init__(self, registry: Registry, data: ImageDataset, device: torch.device) -> None:
+    def __init__(
+        self, registry: Registry, data: ImageDataset, device: torch.device, judge: Judge | None = None
+    ) -> None:
         self._registry = registry
         self._device = device
+        self._judge = judge
         on_device = data.to(device)
         self._data = cache(lambda held_out: on_device if held_out is None else on_device.without_class(held_out))
 
@@ -128,17 +133,8 @@ class Workplace:
             model.load_state_dict(load(unit.weights))
             model.eval()
         else:
-            result = fit(
-                model,
-                self._data(training.held_out),
-                epochs=training.epochs,
-                batch_size=training.batch_size,
-                learning_rate=training.learning_rate,
-                precision=training.precision,
-                batches=Generator().manual_seed(training.batches_seed),
-                noise=Generator(self._device).manual_seed(training.derived_seed("noise")),
-                on_epoch=lambda losses: emit(EpochDone(training, losses)),
-            )
+            data = self._data(training.held_out)
+            result = train(model, data, training, self._device, lambda losses: emit(EpochDone(training, losses)))
             emit(Trained(training, result, weights_of(model), str(self._device)))
         return model.requires_grad_(False)
 
@@ -150,6 +146,7 @@ class Workplace:
             device=self._device,
             seed=cell.seed,
             held_out=training.held_out,
+            judge=self._judge if task.needs_judge else None,
             fresh_model=lambda: build_model(
                 self._registry, training, self._input_shape, training.derived_seed("fresh model")
             ).to(self._device),
@@ -157,28 +154,12 @@ class Workplace:
         evaluation = task.evaluate(model, self._data(training.held_out), context)
         _check(task, evaluation)
         metrics = {name: float(value) for name, value in evaluation.metrics.items()}
-        return CellDone(cell, "ok", metrics=metrics, files=render(evaluation))
+        return CellDone(cell, "ok", metrics=metrics, absent=dict(evaluation.absent), files=render(evaluation))
 
     @property
     def _input_shape(self) -> tuple[int, int, int]:
         channels, height, width = self._data(None).train.images.shape[1:]
         return channels, height, width
-
-
-def build_model(
-    registry: Registry, training: Training, input_shape: tuple[int, int, int], seed: int | None = None
-) -> Autoencoder:
-    """An untrained model on the CPU, initialised from `seed` or the training's own; global state is put back."""
-    record = registry.autoencoder(training.model).record
-    params = record.params.model_validate(training.params, strict=False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.initialisation_seed if seed is None else seed)
-        return record.build(input_shape, training.latent_dim, params)
-
-
-def weights_of(model: Autoencoder) -> bytes:
-    """The state dict as safetensors; tied weights are written once for each name."""
-    return save({name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()})
 
 
 def _failed(cell: Cell, error: Exception, where: str = "") -> CellDone:
@@ -191,8 +172,9 @@ def _check(task: TaskRecord, evaluation: Evaluation) -> None:
     for name in (*evaluation.images, *evaluation.figures, *evaluation.tables):
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise AebenchError(f"task '{task.name}' names a picture {name!r}; use letters, digits, '_' and '-'")
-    declared, returned = {metric.name for metric in task.metrics}, set(evaluation.metrics)
-    if declared != returned:
+    declared = {metric.name for metric in task.metrics}
+    returned = [*evaluation.metrics, *evaluation.absent]
+    if sorted(declared) != sorted(returned):
         raise AebenchError(
             f"task '{task.name}' declares the metrics {sorted(declared)} but returned {sorted(returned)}"
         )

@@ -47,6 +47,8 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
     if anomalous.all() or not anomalous.any():
         raise AebenchError(f"the test split needs images of class {context.held_out} and of others")
     error, signed_sum = (torch.cat(scores).cpu().numpy() for scores in (errors, signed_sums))
+    if not (np.isfinite(error).all() and np.isfinite(signed_sum).all()):
+        raise AebenchError("the reconstruction errors of the test images are not finite")
     return Evaluation(
         metrics={
             "auroc": float(roc_auc_score(anomalous, error)),

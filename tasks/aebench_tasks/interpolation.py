@@ -45,11 +45,19 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
     changes = paths.diff(dim=1).flatten(2).norm(dim=2)
     frames = model.interpolate(*_pictured_pair(data, context), FRAMES)[0]
     shown = torch.linspace(0, FRAMES - 1, STRIP).round().long().to(context.device)
+    between = paths[:, 1:-1].flatten(0, 1)
+    metrics = {
+        "nearest_real_distance": float(nearest_rmse(between, data.test.x()).mean()),
+        "largest_step": float((changes.amax(dim=1) / changes.mean(dim=1).clamp_min(1e-12)).mean()),
+    }
+    absent = {}
+    if context.judge is None:
+        absent["judge_entropy"] = "the data has no labels to train a judge on"
+    else:
+        metrics["judge_entropy"] = float(torch.special.entr(context.judge.probabilities(between)).sum(dim=1).mean())
     return Evaluation(
-        metrics={
-            "nearest_real_distance": float(nearest_rmse(paths[:, 1:-1].flatten(0, 1), data.test.x()).mean()),
-            "largest_step": float((changes.amax(dim=1) / changes.mean(dim=1).clamp_min(1e-12)).mean()),
-        },
+        metrics=metrics,
+        absent=absent,
         images={
             "interpolation": grid(frames[shown], columns=STRIP),
             "interpolation_animated": Animation(enlarge(to_pixels(frames), smallest=128)),
@@ -92,6 +100,7 @@ def aebench_tasks() -> list[TaskRecord]:
             summary="decoded points on the line between two codes",
             params=InterpolationParams,
             evaluate=evaluate,
+            needs_judge=True,
             metrics=(
                 Metric(
                     "nearest_real_distance",
@@ -99,6 +108,12 @@ def aebench_tasks() -> list[TaskRecord]:
                     "RMSE",
                     higher_is_better=False,
                     primary=True,
+                ),
+                Metric(
+                    "judge_entropy",
+                    "How undecided the judge is about in-betweens",
+                    "nats/image",
+                    higher_is_better=False,
                 ),
                 Metric(
                     "largest_step", "Largest change between neighbours over the mean change", higher_is_better=False

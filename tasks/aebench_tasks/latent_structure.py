@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 
 from aebench.contracts import (
+    AebenchError,
     Autoencoder,
     Context,
     DatasetInfo,
@@ -30,26 +31,57 @@ EXACT_BELOW = 4096  # points among which UMAP looks for neighbours by brute forc
 
 
 class LatentStructureParams(Params):
-    """Neighbours that vote on a class, and those that UMAP looks at."""
+    """Neighbours that vote on a class, those that UMAP looks at, and points for what takes their square in time."""
 
     neighbours: int = Field(default=10, gt=0)
     umap_neighbours: int = Field(default=15, gt=1)
+    points: int = Field(default=2000, gt=50)
 
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
-    """Nearest-neighbour accuracy among the test codes and on their UMAP plane (McInnes et al. 2018), and the plane."""
+    """How well classes keep apart among the test codes and on their UMAP plane (McInnes et al. 2018), and the plane."""
     assert data.test.labels is not None
     codes = torch.cat([model.embed(x) for x in data.test.batches()]).cpu().numpy()
     labels = data.test.labels.cpu().numpy()
+    if len(np.unique(labels)) < 2:
+        raise AebenchError("latent structure needs test images of at least two classes")
+    if not np.isfinite(codes).all():
+        raise AebenchError("the codes of the test images are not finite")
     plane = project(codes, context.params.umap_neighbours, context.seed)
-    neighbours = context.params.neighbours
+    separation = _separation(codes, labels, context)
+    on_the_plane = {f"plane_{name}": value for name, value in _separation(plane, labels, context).items()}
     return Evaluation(
-        metrics={
-            "knn_accuracy": leave_one_out_accuracy(codes, labels, neighbours),
-            "plane_knn_accuracy": leave_one_out_accuracy(plane, labels, neighbours),
-        },
+        metrics={**separation, **on_the_plane, "plane_trustworthiness": _trustworthiness(codes, plane, context)},
         figures={"umap": _scatter(plane, labels, data.classes)},
     )
+
+
+def _separation(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], context: Context) -> dict[str, float]:
+    """How well the classes of points (N, D) keep apart."""
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import normalized_mutual_info_score, silhouette_score
+
+    classes = len(np.unique(labels))
+    few = _some(len(points), context)
+    clusters = KMeans(classes, n_init=5, random_state=context.seed % 2**31).fit_predict(points)
+    return {
+        "knn_accuracy": leave_one_out_accuracy(points, labels, context.params.neighbours),
+        "silhouette": float(silhouette_score(points[few], labels[few])),
+        "kmeans_nmi": float(normalized_mutual_info_score(labels, clusters)),
+    }
+
+
+def _trustworthiness(codes: np.ndarray[Any, Any], plane: np.ndarray[Any, Any], context: Context) -> float:
+    """Whether neighbours on the plane are neighbours among the codes, in [0, 1] (Venna & Kaski 2001)."""
+    from sklearn.manifold import trustworthiness
+
+    few = _some(len(codes), context)
+    return float(trustworthiness(codes[few], plane[few], n_neighbors=context.params.neighbours))
+
+
+def _some(n: int, context: Context) -> np.ndarray[Any, Any]:
+    """Positions of random points, the same for every model."""
+    return np.sort(context.rng().permutation(n)[: context.params.points])
 
 
 def project(codes: np.ndarray[Any, Any], neighbours: int, seed: int, **more: Any) -> np.ndarray[Any, Any]:
@@ -112,7 +144,21 @@ def aebench_tasks() -> list[TaskRecord]:
             needs_labels=True,
             metrics=(
                 Metric("knn_accuracy", "Nearest-neighbour accuracy of the codes", higher_is_better=True, primary=True),
+                Metric("silhouette", "Silhouette of the classes", higher_is_better=True, source="Rousseeuw 1987"),
+                Metric("kmeans_nmi", "Mutual information of classes and k-means clusters", higher_is_better=True),
                 Metric("plane_knn_accuracy", "Nearest-neighbour accuracy on the UMAP plane", higher_is_better=True),
+                Metric("plane_silhouette", "Silhouette of the classes on the UMAP plane", higher_is_better=True),
+                Metric(
+                    "plane_kmeans_nmi",
+                    "Mutual information of classes and k-means clusters on the UMAP plane",
+                    higher_is_better=True,
+                ),
+                Metric(
+                    "plane_trustworthiness",
+                    "Whether neighbours on the plane are neighbours among the codes",
+                    higher_is_better=True,
+                    source="Venna & Kaski 2001",
+                ),
             ),
         )
     ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from aebench.contracts import (
     Autoencoder,
@@ -20,6 +20,7 @@ from aebench.contracts import (
     hookimpl,
 )
 from aebench_tasks.drawing import labelled_rows
+from aebench_tasks.fidelity import mean_squared_error, psnr, ssim
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,23 +31,21 @@ PICTURED = 16
 
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
-    """Mean test BCE, with the deterministic code and with a sampled one, mean squared error, and sixteen examples."""
+    """Means over the test images, and sixteen examples. The code is the deterministic one unless it says otherwise."""
     generator = context.generator()
-    cross_entropy = stochastic_cross_entropy = squared_error = 0.0
+    found: dict[str, list[Tensor]] = defaultdict(list)
     for x in data.test.batches():
         logits = model.reconstruct_logits(x)
-        cross_entropy += float(binary_cross_entropy(logits, x).sum())
-        squared_error += float(functional.mse_loss(torch.sigmoid(logits), x)) * len(x)
+        images = torch.sigmoid(logits)
         stochastic = model.reconstruct_logits(x, stochastic=True, generator=generator)
-        stochastic_cross_entropy += float(binary_cross_entropy(stochastic, x).sum())
-    n = len(data.test)
+        found["bce"].append(binary_cross_entropy(logits, x))
+        found["bce_stochastic"].append(binary_cross_entropy(stochastic, x))
+        found["mse"].append(mean_squared_error(images, x))
+        found["psnr"].append(psnr(images, x))
+        found["ssim"].append(ssim(images, x))
     return Evaluation(
-        metrics={
-            "bce": cross_entropy / n,
-            "bce_stochastic": stochastic_cross_entropy / n,
-            "mse": squared_error / n,
-        },
-        figures={"reconstructions": _examples(model, data.test.x(_pick(context, n)))},
+        metrics={name: float(torch.cat(values).double().mean()) for name, values in found.items()},
+        figures={"reconstructions": _examples(model, data.test.x(_pick(context, len(data.test))))},
     )
 
 
@@ -75,6 +74,13 @@ def aebench_tasks() -> list[TaskRecord]:
                 Metric("bce", "Binary cross-entropy", "nats/image", higher_is_better=False, primary=True),
                 Metric("bce_stochastic", "Binary cross-entropy of sampled codes", "nats/image", higher_is_better=False),
                 Metric("mse", "Mean squared error per pixel", higher_is_better=False),
+                Metric("psnr", "Peak signal-to-noise ratio, mean over images", "dB", higher_is_better=True),
+                Metric(
+                    "ssim",
+                    "Structural similarity, windows of 7 x 7 pixels",
+                    higher_is_better=True,
+                    source="Wang et al. 2004",
+                ),
             ),
         )
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from aebench.contracts import (
     Autoencoder,
@@ -11,6 +12,7 @@ from aebench.contracts import (
     Context,
     Evaluation,
     ImageDataset,
+    Judge,
     Metric,
     Params,
     TaskRecord,
@@ -18,6 +20,7 @@ from aebench.contracts import (
 )
 from aebench_tasks.distances import mean_pairwise_rmse, nearest_rmse
 from aebench_tasks.drawing import grid
+from aebench_tasks.generated import frechet_distance, kernel_distance, overlap
 
 AEBENCH_CONTRACT = 1
 
@@ -25,23 +28,78 @@ PICTURED = 16
 
 
 class SamplingParams(Params):
-    """Samples behind the metrics; the picture shows the first sixteen."""
+    """Samples behind the metrics, at most as many as there are test images; and neighbours that an image reaches to."""
 
-    samples: int = Field(default=1000, ge=PICTURED)
+    samples: int = Field(default=2000, ge=PICTURED)
+    neighbours: int = Field(default=5, gt=0)
 
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
-    """How near samples come to real images, and how much they differ among themselves."""
-    samples = model.sample(context.params.samples, context.generator())
-    chosen = context.rng().permutation(len(data.test))[: len(samples)]
-    real = data.test.x(torch.from_numpy(chosen).to(context.device))
-    return Evaluation(
-        metrics={
-            "nearest_real_distance": float(nearest_rmse(samples, data.test.x()).mean()),
-            "relative_diversity": mean_pairwise_rmse(samples) / mean_pairwise_rmse(real),
-        },
-        images={"samples": grid(samples[:PICTURED], columns=4)},
+    """How samples compare with test images: as sets, in what the judge sees in them, and in pixels."""
+    size = max(PICTURED, min(context.params.samples, len(data.test)))
+    samples = model.sample(size, context.generator())
+    chosen = torch.from_numpy(context.rng().permutation(len(data.test))[:size]).to(context.device)
+    real = data.test.x(chosen)
+    metrics = {
+        "nearest_real_distance": float(nearest_rmse(samples, data.test.x()).mean()),
+        "relative_diversity": mean_pairwise_rmse(samples) / mean_pairwise_rmse(real),
+    }
+    judged = {} if context.judge is None else _judged(context.judge, samples, real, context.params.neighbours)
+    absent = {} if judged else dict.fromkeys(JUDGED, "the data has no labels to train a judge on")
+    return Evaluation(metrics | judged, images={"samples": grid(samples[:PICTURED], columns=4)}, absent=absent)
+
+
+def _judged(judge: Judge, samples: Tensor, real: Tensor, neighbours: int) -> dict[str, float]:
+    """The metrics in JUDGED; samples and real images (N, C, H, W) in [0, 1]."""
+    probabilities = judge.probabilities(samples).double()
+    classes = probabilities.mean(dim=0)
+    of_real, of_samples = (judge.features(images).cpu().numpy() for images in (real, samples))
+    return {
+        "frechet_distance": frechet_distance(of_real, of_samples),
+        "kernel_distance": kernel_distance(of_real, of_samples),
+        **vars(overlap(of_real, of_samples, neighbours)),
+        "confidence": float(probabilities.amax(dim=1).mean()),
+        "class_entropy": float(torch.special.entr(classes).sum()),
+    }
+
+
+JUDGED = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "frechet_distance",
+            "Fréchet distance to test images, features of the judge",
+            higher_is_better=False,
+            primary=True,
+            source="Heusel et al. 2017",
+        ),
+        Metric(
+            "kernel_distance",
+            "Kernel distance to test images, features of the judge",
+            higher_is_better=False,
+            source="Bińkowski et al. 2018",
+        ),
+        Metric(
+            "precision",
+            "Share of samples among the test images",
+            higher_is_better=True,
+            source="Kynkäänniemi et al. 2019",
+        ),
+        Metric(
+            "recall", "Share of test images among the samples", higher_is_better=True, source="Kynkäänniemi et al. 2019"
+        ),
+        Metric(
+            "density", "How densely test images surround the samples", higher_is_better=True, source="Naeem et al. 2020"
+        ),
+        Metric(
+            "coverage", "Share of test images with a sample nearby", higher_is_better=True, source="Naeem et al. 2020"
+        ),
+        Metric("confidence", "How recognisable: the judge's mean highest probability", higher_is_better=True),
+        Metric(
+            "class_entropy", "How varied: entropy of the classes the judge sees", "nats/image", higher_is_better=True
+        ),
     )
+}
 
 
 @hookimpl
@@ -54,13 +112,14 @@ def aebench_tasks() -> list[TaskRecord]:
             params=SamplingParams,
             evaluate=evaluate,
             requires=frozenset({Capability.SAMPLE}),
+            needs_judge=True,
             metrics=(
+                *JUDGED.values(),
                 Metric(
                     "nearest_real_distance",
                     "RMS pixel distance to the nearest test image",
                     "RMSE",
                     higher_is_better=False,
-                    primary=True,
                 ),
                 Metric(
                     "relative_diversity",

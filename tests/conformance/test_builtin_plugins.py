@@ -17,7 +17,7 @@ CHECKS = [pytest.param(check, id=f"{name}-{check.name}") for name in NAMES for c
 
 
 def test_there_is_something_to_check():
-    assert len(REGISTRY.autoencoders) == 10
+    assert len(REGISTRY.autoencoders) == 11
     assert len(REGISTRY.tasks) == 6
     assert REGISTRY.failures == ()
 

@@ -343,7 +343,7 @@ def nothing_skipped(model, dataset):
 
 TASK_DEFECTS = [
     (tasks.metrics_are_those_declared, task(one_more), "'more', which is not declared"),
-    (tasks.metrics_are_those_declared, task(one_less), "did not return 'width'"),
+    (tasks.metrics_are_those_declared, task(one_less), "neither returned 'width' nor said why not"),
     (tasks.metrics_are_those_declared, task(not_a_number), "it is nan"),
     (tasks.evaluation_is_deterministic, task(not_deterministic), "error differ"),
     (tasks.evaluation_is_deterministic, task(other_pictures), "noise.png differ"),

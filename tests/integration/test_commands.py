@@ -9,6 +9,7 @@ import time
 import urllib.request
 
 import psutil
+import pytest
 from mlflow import MlflowClient
 
 from .conftest import AEBENCH, environment
@@ -28,8 +29,8 @@ def test_version(home):
 
 def test_list_as_json(home):
     listed = json.loads(home.run("list", "--json").stdout)
-    assert set(listed) == {"models", "tasks", "datasets", "failures"}
-    assert len(listed["models"]) == 10
+    assert set(listed) == {"models", "tasks", "datasets", "studies", "failures"}
+    assert len(listed["models"]) == 11
     strict = next(model for model in listed["models"] if model["name"] == "beta_vae_strict")
     assert strict["distribution"] == "aebench-beta-vae"
     assert strict["capabilities"] == ["sample"]
@@ -43,7 +44,7 @@ def test_list_shows_a_failure_and_the_others_go_on(home, distribution):
     (failure,) = listed["failures"]
     assert (failure["distribution"], failure["version"], failure["stage"]) == ("broken_plugin", "1.0", "load")
     assert "not_there" in failure["message"]
-    assert len(listed["models"]) == 10
+    assert len(listed["models"]) == 11
     assert "broken_plugin" in home.run("list", "failures", **env).stdout
     assert "plugin broken_plugin 1.0 is not available" in home.run("plan", "--models", "vae", **env).stderr
 
@@ -159,3 +160,30 @@ def test_new_refuses_bad_names_and_never_overwrites(bare_home):
     assert {path.name: path.read_text() for path in (bare_home.path / "mine").iterdir()} == before
     assert "must match" in bare_home.run("new", "task", "../up", code=2).stderr
     assert [path.name for path in bare_home.path.iterdir()] == ["mine"]
+
+
+def test_the_held_out_class_rotates(bare_home):
+    (bare_home.path / "bench.yaml").write_text(
+        "models: [shallow]\n"
+        "tasks: [anomaly_detection, reconstruction]\n"
+        "training: {epochs: 1}\n"
+        "profiles: {anomaly: {latent_dim: 2, held_out: [1, 7]}}\n"
+    )
+    assert "3 trainings" in bare_home.run("run", "--config", "bench.yaml").stdout
+    cells = bare_home.results()["cells"]
+    parts = {cell["held_out"]: cell["metrics"] for cell in cells if cell["task"] == "anomaly_detection"}
+    assert set(parts) == {1, 7}
+    client = MlflowClient(bare_home.uri)
+    experiment = client.get_experiment_by_name("aebench-digits")
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`aebench.kind` = 'model'")
+    for name in ("auroc", "average_precision"):
+        each = [run.data.metrics[f"anomaly_detection.without_{held_out}.{name}"] for held_out in (1, 7)]
+        assert each == [parts[1][name], parts[7][name]]
+        assert run.data.metrics[f"anomaly_detection.{name}"] == pytest.approx(sum(each) / 2)
+    assert run.data.params["train.anomaly_without_7.held_out"] == "7"
+    for held_out in (1, 7):
+        assert {file.path for file in client.list_artifacts(run.info.run_id, f"anomaly_detection/without_{held_out}")}
+    # What was trained without class 1 alone is the same training.
+    done = bare_home.run("run", "--models", "shallow", "--tasks", "anomaly_detection", "--epochs", 1)
+    assert "0 trainings, cells run: 0, reused: 1" in done.stdout
+    assert "3 trainings" not in bare_home.run("run", "--config", "bench.yaml").stdout

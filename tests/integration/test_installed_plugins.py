@@ -8,7 +8,7 @@ def test_a_plugin_goes_with_pip_uninstall_and_comes_back_with_pip_install(venv, 
         return {model["name"] for model in venv.json(tmp_path, "list")["models"]}
 
     everything = models()
-    assert len(everything) == 10
+    assert len(everything) == 11
     venv.pip("uninstall", "-y", "aebench-vq-vae")
     assert everything - models() == {"vq_vae"}
     venv.aebench(tmp_path, "run", "--epochs", "1", "--tasks", "reconstruction")

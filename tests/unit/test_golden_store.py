@@ -44,8 +44,9 @@ def test_results_of_every_layout_can_be_read(restore, layout):
     held = json.loads((GOLDEN / f"store_layout_{layout}.json").read_text())
     assert held["description"]["layout"] == layout
     results = restore(held).results()
-    assert results.to_json() == held["results"]
-    assert "| shallow | 42.32 ± 0.36 | – |" in results.to_markdown()
+    as_json = results.to_json()
+    assert {key: as_json[key] for key in held["results"]} == held["results"]
+    assert "| shallow | 42.32 ± 3.2 (1) | – |" in results.to_markdown()
 
 
 def test_a_layout_yet_to_come_is_refused(restore):

@@ -9,8 +9,8 @@ from aebench.planner import plan
 
 def test_the_whole_matrix(lay_out):
     plan = lay_out()
-    assert len(plan.cells) == 60
-    assert len(plan.trainings) == 20
+    assert len(plan.cells) == 66
+    assert len(plan.trainings) == 22
     skipped = [(cell.training.label, cell.task, cell.skip) for cell in plan.cells if cell.skip]
     assert [entry[:2] for entry in skipped] == [
         (name, "sampling") for name in ("denoising", "pca", "shallow", "sparse", "stacked", "vanilla")
@@ -87,6 +87,30 @@ def test_evaluation_seeds_are_the_same_for_all_models(lay_out):
 def test_a_held_out_class_that_is_not_there(lay_out):
     with pytest.raises(AebenchError, match=r"held_out: class 10 is not in digits, whose classes are 0\.\.9"):
         lay_out(profiles={"anomaly": {"latent_dim": 2, "held_out": 10}})
+
+
+def test_a_held_out_class_listed_twice(lay_out):
+    with pytest.raises(AebenchError, match="a class is listed twice"):
+        lay_out(profiles={"anomaly": {"latent_dim": 2, "held_out": [1, 1]}})
+
+
+@pytest.mark.parametrize(("held_out", "classes"), [([1, 7], [1, 7]), ("all", list(range(10)))])
+def test_held_out_classes_are_rotated(lay_out, held_out, classes):
+    rotated = lay_out(models=["vae"], profiles={"anomaly": {"latent_dim": 2, "held_out": held_out}})
+    parts = [cell for cell in rotated.cells if cell.task == "anomaly_detection"]
+    assert [cell.training.held_out for cell in parts] == classes
+    assert [cell.key for cell in parts] == [f"anomaly_detection.without_{held_out}" for held_out in classes]
+    assert [cell.training.slot for cell in parts] == [f"anomaly_without_{held_out}" for held_out in classes]
+    alone = {cell.hash: cell.key for cell in lay_out(models=["vae"]).cells}
+    assert [alone.get(cell.hash) for cell in parts if cell.training.held_out == 1] == ["anomaly_detection"]
+    general = [cell for cell in rotated.cells if cell.task != "anomaly_detection"]
+    assert {cell.key for cell in general} == {cell.task for cell in general}
+
+
+def test_one_class_in_a_list_is_no_rotation(lay_out):
+    profiles = [{"anomaly": {"latent_dim": 2, "held_out": held_out}} for held_out in (3, [3])]
+    one, listed = (lay_out(models=["vae"], profiles=profile).cells for profile in profiles)
+    assert one == listed
 
 
 def test_precision_is_part_of_every_hash(registry, digits):

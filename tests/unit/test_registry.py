@@ -149,6 +149,7 @@ def test_what_ships(registry):
         "beta_vae_strict": "aebench-beta-vae",
         "denoising": "aebench-denoising",
         "pca": "aebench-pca",
+        "raw_pixels": "aebench-raw-pixels",
         "shallow": "aebench-shallow",
         "sparse": "aebench-sparse",
         "stacked": "aebench-stacked",

@@ -40,14 +40,18 @@ class Constant(Identity):
 
 
 @pytest.fixture
-def evaluate(registry, digits, build):
+def evaluate(registry, digits, build, judge):
     """evaluate(task, model, data): the evaluation with default parameters."""
 
     def evaluate(name, model, data=None, held_out=None, **params):
         task = registry.task(name).record
-        context = Context(task.params(**params), torch.device("cpu"), 7, held_out, lambda: build("vanilla", SHAPE, 20))
-        evaluation = task.evaluate(model.eval().requires_grad_(False), data or digits, context)
-        assert set(evaluation.metrics) == {metric.name for metric in task.metrics}
+        data = data or digits
+        seen_by = judge if task.needs_judge and data.classes else None
+        context = Context(
+            task.params(**params), torch.device("cpu"), 7, held_out, lambda: build("vanilla", SHAPE, 20), seen_by
+        )
+        evaluation = task.evaluate(model.eval().requires_grad_(False), data, context)
+        assert {*evaluation.metrics, *evaluation.absent} == {metric.name for metric in task.metrics}
         return evaluation
 
     return evaluate
@@ -59,6 +63,10 @@ def test_reconstruction(evaluate, digits):
     entropy = nn.functional.binary_cross_entropy(x, x, reduction="sum") / len(x)
     assert perfect["bce"] == pytest.approx(float(entropy), rel=1e-3)
     assert perfect["mse"] == pytest.approx(0, abs=1e-9)
+    assert perfect["psnr"] > 80
+    assert perfect["ssim"] == pytest.approx(1, abs=1e-4)
+    assert grey["ssim"] < 0.1
+    assert grey["psnr"] == pytest.approx(float((-10 * torch.log10((x - 0.5).square().flatten(1).mean(1))).mean()))
     assert grey["bce"] == pytest.approx(64 * np.log(2), rel=1e-5)
     assert grey["mse"] == pytest.approx(float((x - 0.5).square().mean()), rel=1e-5)
 
@@ -75,16 +83,35 @@ def test_sampling(evaluate, digits):
         def sample(self, n, generator):
             return digits.test.x(torch.randint(len(digits.test), (n,), generator=generator))
 
-    memory, collapsed = (evaluate("sampling", model).metrics for model in (Memory(), Constant()))
+    memory, noise, collapsed = (evaluate("sampling", model).metrics for model in (Memory(), Identity(), Constant()))
+    assert memory["frechet_distance"] < 0.05 * noise["frechet_distance"]
+    assert abs(memory["kernel_distance"]) < 0.05 * noise["kernel_distance"]
+    assert (memory["precision"], memory["recall"]) == (pytest.approx(1, abs=0.1), pytest.approx(1, abs=0.15))
+    assert memory["density"] > 0.8
+    assert memory["coverage"] > 0.8
+    assert collapsed["coverage"] < 0.05
+    assert memory["class_entropy"] == pytest.approx(np.log(10), abs=0.05)
+    assert collapsed["class_entropy"] < memory["class_entropy"]
+    assert memory["confidence"] > 0.9
     assert memory["nearest_real_distance"] == pytest.approx(0, abs=1e-3)
     assert memory["relative_diversity"] == pytest.approx(1, abs=0.05)
     assert collapsed["nearest_real_distance"] > 0.2
     assert collapsed["relative_diversity"] == 0
 
 
+def test_without_labels_what_a_judge_would_say_is_absent(evaluate, digits):
+    unlabelled = replace(digits, classes=(), test=Split(digits.test.images))
+    for task, absent in (("sampling", 8), ("interpolation", 1)):
+        evaluation = evaluate(task, Identity(), unlabelled)
+        assert len(evaluation.absent) == absent
+        assert set(evaluation.absent.values()) == {"the data has no labels to train a judge on"}
+        assert evaluation.metrics
+
+
 def test_interpolation(evaluate):
     straight = evaluate("interpolation", Identity()).metrics
     assert straight["largest_step"] == pytest.approx(1, rel=1e-3)  # pixels change evenly
+    assert 0.1 < straight["judge_entropy"] < np.log(10)
     assert 0.05 < straight["nearest_real_distance"] < 0.3
     assert evaluate("interpolation", Constant()).metrics["nearest_real_distance"] > straight["nearest_real_distance"]
 
@@ -116,7 +143,25 @@ def test_latent_structure(evaluate, digits):
     perfect, raw = (evaluate("latent_structure", model).metrics for model in (Labels(), Identity()))
     assert perfect["knn_accuracy"] == 1
     assert perfect["plane_knn_accuracy"] > 0.99
+    assert perfect["kmeans_nmi"] > 0.99
+    assert perfect["silhouette"] > 0.9
+    assert raw["silhouette"] < 0.5
+    assert 0.5 < raw["kmeans_nmi"] < 0.95
+    assert 0.9 < raw["plane_trustworthiness"] < 1
     assert 0.9 < raw["knn_accuracy"] < 1
+
+
+def test_latent_structure_that_cannot_be_measured(evaluate, digits):
+    class Broken(Identity):
+        def embed(self, x, stochastic=False, generator=None):
+            return torch.full((len(x), 2), torch.nan)
+
+    with pytest.raises(AebenchError, match="at least two classes"):
+        evaluate("latent_structure", Identity(), replace(digits, test=digits.test.where(digits.test.labels == 3)))
+    with pytest.raises(AebenchError, match="codes of the test images are not finite"):
+        evaluate("latent_structure", Broken())
+    with pytest.raises(AebenchError, match="codes are not finite"):
+        evaluate("classification", Broken())
 
 
 def test_a_point_does_not_vote_for_itself():
@@ -154,11 +199,22 @@ def test_anomaly_detection_that_cannot_be_done(evaluate, digits):
     with pytest.raises(AebenchError, match="needs images of class 1 and of others"):
         evaluate("anomaly_detection", Constant(), replace(digits, test=digits.test.where(digits.test.labels != 1)), 1)
 
+    class Broken(Identity):
+        def decode(self, z):
+            return torch.full((len(z), *SHAPE), torch.nan)
+
+    with pytest.raises(AebenchError, match="errors of the test images are not finite"):
+        evaluate("anomaly_detection", Broken(), held_out=1)
+
 
 def test_classification(evaluate, build, train, digits):
     metrics = evaluate("classification", Identity()).metrics
     assert metrics["accuracy"] > 0.8  # raw pixels, one hundred labels
     assert metrics["accuracy"] > metrics["short_probe_accuracy"]
+    assert metrics["accuracy_all_labels"] > metrics["accuracy"] + 0.05
+    one_class = replace(digits, train=digits.train.where(digits.train.labels == 3))
+    with pytest.raises(AebenchError, match="at least two classes"):
+        evaluate("classification", Identity(), one_class)
     assert evaluate("classification", Identity(), labelled_per_class=1).metrics["accuracy"] < metrics["accuracy"]
     assert metrics["from_scratch_accuracy"] > 0.3
 

@@ -15,10 +15,12 @@ from aebench.contracts.records import (
     Capability,
     DatasetRecord,
     Params,
+    StudyRecord,
     TaskRecord,
 )
-from aebench.contracts.task import Animation, Context, Evaluation, Metric, Skip, Table
-from aebench.errors import AebenchError
+from aebench.contracts.study import Claim, Measured, Procedure, PublishedFigures
+from aebench.contracts.task import Animation, Context, Evaluation, Judge, Metric, Skip, Table
+from aebench.errors import AebenchError, NotMeasured
 from aebench.hookspecs import CONTRACT, hookimpl
 
 __all__ = [
@@ -28,20 +30,27 @@ __all__ = [
     "Autoencoder",
     "AutoencoderRecord",
     "Capability",
+    "Claim",
     "Code",
     "Context",
     "DatasetInfo",
     "DatasetRecord",
     "Evaluation",
     "ImageDataset",
+    "Judge",
     "Loss",
+    "Measured",
     "Metric",
+    "NotMeasured",
     "Params",
+    "Procedure",
+    "PublishedFigures",
     "RawImages",
     "SelfFitting",
     "Skip",
     "Split",
     "Stage",
+    "StudyRecord",
     "Table",
     "TaskRecord",
     "binary_cross_entropy",

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aebench.contracts.autoencoder import Autoencoder
 from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages
+from aebench.contracts.study import Claim, Procedure, PublishedFigures
 from aebench.contracts.task import Context, Evaluation, Metric, Skip
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -58,10 +59,12 @@ class AutoencoderRecord(_Record):
         build: (input_shape, latent_dim, params) -> an untrained Autoencoder on the CPU. It may draw from torch's
             default generator, which the core has seeded for it.
         capabilities: what tasks may ask of it.
+        baseline: a floor or a ceiling: shown beside the models in every table, never ranked among them.
     """
 
     build: Callable[[tuple[int, int, int], int, Any], Autoencoder]
     capabilities: frozenset[Capability] = frozenset()
+    baseline: bool = False
 
 
 def _always(model: AutoencoderRecord, dataset: DatasetInfo) -> Skip | None:
@@ -79,6 +82,7 @@ class TaskRecord(_Record):
         profile: the training it needs: "general", or "anomaly" for one with a class held out, or one of the user's.
         requires: capabilities without which a model is skipped.
         needs_labels: a data set without labels is skipped.
+        needs_judge: `context.judge` is to be the data set's classifier.
         condition: (model record, dataset info) -> Skip(reason) for anything else that rules a pairing out.
         warm_up: for a task whose first evaluation in a process is slow because of what it imports or compiles:
             (dataset info) -> None does that and nothing else. The task is then evaluated in a process of its own, which
@@ -90,6 +94,7 @@ class TaskRecord(_Record):
     profile: str = "general"
     requires: frozenset[Capability] = frozenset()
     needs_labels: bool = False
+    needs_judge: bool = False
     condition: Callable[[AutoencoderRecord, DatasetInfo], Skip | None] = _always
     warm_up: Callable[[DatasetInfo], None] | None = None
 
@@ -120,6 +125,21 @@ class TaskRecord(_Record):
         if self.needs_labels and not dataset.classes:
             return Skip(f"{dataset.name} has no labels")
         return self.condition(model, dataset)
+
+
+class StudyRecord(_Record):
+    """Registers a published study, to be compared with results.
+
+    Attributes:
+        name, title, summary, source: as for a model; `params` has no use here.
+        procedures: ways of measuring; the first is the study's own, under which its figures are compared.
+        published: its figures.
+        claims: its conclusions, each judged under every procedure.
+    """
+
+    procedures: tuple[Procedure, ...] = Field(min_length=1)
+    published: tuple[PublishedFigures, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
 
 class DatasetRecord(_Record):

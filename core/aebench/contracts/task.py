@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,16 +70,38 @@ class Evaluation:
     """What a task found, by name; names become file names and metric names.
 
     Attributes:
-        metrics: one value for each metric the task declares.
+        metrics: a value for each declared metric that could be computed.
         images: (H, W) or (H, W, 3) uint8 arrays, or animations.
         figures: matplotlib figures, made without pyplot.
         tables: small tables.
+        absent: for each declared metric that could not be computed, why.
     """
 
     metrics: Mapping[str, float]
     images: Mapping[str, np.ndarray[Any, Any] | Animation] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+
+class Judge(Protocol):
+    """A small convolutional classifier of the data set's images, trained by aebench on its training split.
+
+    What it has learnt to see is the space in which generated images are compared with real ones.
+
+    Attributes:
+        accuracy: its share of correctly classified test images.
+    """
+
+    accuracy: float
+
+    def features(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] -> the activations of its last hidden layer, (N, F) float32."""
+        ...
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] -> class probabilities, (N, K) float32."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -95,6 +117,7 @@ class Context:
         seed: for libraries that want a number, in 0..2**32-1.
         held_out: the class left out of training, or None.
         fresh_model: builds an untrained twin of the model, on the device, initialised anew but reproducibly.
+        judge: the data set's classifier, for a task that declares `needs_judge`; None where there are no labels.
     """
 
     params: Any
@@ -102,6 +125,7 @@ class Context:
     seed: int
     held_out: int | None
     fresh_model: Callable[[], Autoencoder]
+    judge: Judge | None = None
 
     def generator(self) -> Generator:
         """A new generator on the device, seeded with `seed`."""

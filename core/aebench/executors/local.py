@@ -26,13 +26,15 @@ import torch
 from aebench.contracts import ImageDataset
 from aebench.errors import AebenchError
 from aebench.hardware import cores
-from aebench.planner import Cell
+from aebench.jobs import Cell
+from aebench.judges import ConvolutionalJudge, load_judge, save_judge
 from aebench.registry import Origin, Registry, create_registry
 from aebench.work import CellDone, Message, Trained, Unit, Workplace
 
 # One thread per training on the CPU: results then do not depend on how many run at once, and on networks of this
 # size two single-threaded trainings side by side are faster than two threads on one.
 GRACE_SECONDS = 5.0  # for a worker that has nothing left to do
+DATA, JUDGE = "data.safetensors", "judge.safetensors"  # in the folder that workers share
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -51,12 +53,16 @@ class LocalExecutor:
         self._device = device
         self._jobs = jobs or (cores() if device.type == "cpu" else 1)
 
-    def run(self, units: Sequence[Unit], data: ImageDataset) -> Generator[Message, None, None]:
+    def run(
+        self, units: Sequence[Unit], data: ImageDataset, judge: ConvolutionalJudge | None
+    ) -> Generator[Message, None, None]:
         """Work on all units; yields what happens as it happens. Closing the iterator ends the workers at once."""
-        with tempfile.TemporaryDirectory(prefix="aebench-") as folder:
-            path = Path(folder, "data.safetensors")
-            data.save(path)
-            pool = _Pool(units, self._slow, path, self._device, self._jobs, self._broken)
+        with tempfile.TemporaryDirectory(prefix="aebench-") as name:
+            folder = Path(name)
+            data.save(folder / DATA)
+            if judge is not None:
+                save_judge(judge, folder / JUDGE)
+            pool = _Pool(units, self._slow, folder, self._device, self._jobs, self._broken)
             try:
                 yield from pool.messages()
             finally:
@@ -88,12 +94,12 @@ class _Pool:
         self,
         units: Sequence[Unit],
         slow: Collection[str],
-        data: Path,
+        folder: Path,
         device: torch.device,
         trainers: int,
         broken: Collection[Origin],
     ) -> None:
-        self._data = data
+        self._folder = folder
         self._broken = broken
         self._device = device
         self._queue: queue.SimpleQueue[Message | BaseException | None] = queue.SimpleQueue()
@@ -129,7 +135,7 @@ class _Pool:
     def _start(self, warms_up: tuple[str, ...] = ()) -> _Worker:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
-        arguments = (theirs, self._data, str(self._device), warms_up, self._broken)
+        arguments = (theirs, self._folder, str(self._device), warms_up, self._broken)
         process = context.Process(target=_serve, args=arguments, name="aebench-worker")
         with _single_threaded() if self._device.type == "cpu" else contextlib.nullcontext():
             process.start()
@@ -217,13 +223,15 @@ def _split(unit: Unit, slow: Collection[str]) -> tuple[Unit | None, Unit | None]
     return replace(unit, cells=quick) if quick else None, replace(unit, cells=later) if later else None
 
 
-def _serve(pipe: Connection, data: Path, device: str, warms_up: tuple[str, ...], broken: Collection[Origin]) -> None:
+def _serve(pipe: Connection, folder: Path, device: str, warms_up: tuple[str, ...], broken: Collection[Origin]) -> None:
     """A worker's life: ask for a unit, work on it, report; until there is none, or nobody listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
     if device == "cpu":
         torch.set_num_threads(1)
     with contextlib.suppress(EOFError, BrokenPipeError):
-        workplace = Workplace(create_registry(without=broken), ImageDataset.open(data), torch.device(device))
+        judge = load_judge(folder / JUDGE).to(device) if (folder / JUDGE).exists() else None
+        data = ImageDataset.open(folder / DATA)
+        workplace = Workplace(create_registry(without=broken), data, torch.device(device), judge)
         workplace.warm_up(warms_up)
         pipe.send(_Idle())
         while (unit := pipe.recv()) is not None:

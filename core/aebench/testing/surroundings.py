@@ -17,6 +17,7 @@ import torch
 
 from aebench.contracts import ImageDataset, Split
 from aebench.datasets import load_dataset
+from aebench.judges import ConvolutionalJudge, train_judge
 from aebench.registry import create_registry
 from aebench.testing.checks import expect
 
@@ -92,6 +93,12 @@ def nothing_left_behind(what: str) -> Iterator[None]:
 def _open_figures() -> set[int]:
     pyplot = sys.modules.get("matplotlib.pyplot")
     return set(pyplot.get_fignums()) if pyplot else set()
+
+
+@cache
+def small_judge() -> ConvolutionalJudge:
+    """A judge of the small digits: quickly trained, and good enough to be asked."""
+    return train_judge(small_digits(), steps=200)
 
 
 @cache

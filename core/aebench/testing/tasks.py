@@ -32,6 +32,7 @@ from aebench.testing.surroundings import (
     nothing_left_behind,
     scrambled_randomness,
     small_digits,
+    small_judge,
     unchanged_randomness,
 )
 from aebench.training import fit
@@ -71,22 +72,31 @@ class TaskUnderTest:
     def profile(self) -> Profile:
         return DEFAULT_PROFILES.get(self.record.profile, SOME_PROFILE)
 
+    @property
+    def held_out(self) -> int | None:
+        assert self.profile.held_out is None or isinstance(self.profile.held_out, int)
+        return self.profile.held_out
+
     @cached_property
     def data(self) -> ImageDataset:
-        return _data(self.profile.held_out)
+        return _data(self.held_out)
 
     def models(self) -> Iterator[tuple[str, Autoencoder]]:
         """A trained model and one fresh from its initialisation."""
-        yield "a trained model", _model(self.profile, EPOCHS)
-        yield "an untrained model", _model(self.profile, 0)
+        yield "a trained model", self.model(EPOCHS)
+        yield "an untrained model", self.model(0)
+
+    def model(self, epochs: int) -> Autoencoder:
+        return _model(self.profile.latent_dim, self.held_out, epochs)
 
     def context(self) -> Context:
         return Context(
             params=self.record.params(),
             device=torch.device("cpu"),
             seed=1,
-            held_out=self.profile.held_out,
-            fresh_model=lambda: _built(self.profile),
+            held_out=self.held_out,
+            fresh_model=lambda: _built(self.profile.latent_dim),
+            judge=small_judge() if self.record.needs_judge else None,
         )
 
     def evaluate(self, model: Autoencoder) -> Evaluation:
@@ -98,18 +108,18 @@ def _data(held_out: int | None) -> ImageDataset:
     return small_digits() if held_out is None else small_digits().without_class(held_out)
 
 
-def _built(profile: Profile) -> Autoencoder:
+def _built(latent_dim: int) -> Autoencoder:
     with scrambled_randomness(0):
-        return GUINEA.build(small_digits().info.input_shape, profile.latent_dim, GUINEA.params())
+        return GUINEA.build(small_digits().info.input_shape, latent_dim, GUINEA.params())
 
 
 @cache
-def _model(profile: Profile, epochs: int) -> Autoencoder:
-    model = _built(profile)
+def _model(latent_dim: int, held_out: int | None, epochs: int) -> Autoencoder:
+    model = _built(latent_dim)
     if epochs:
         fit(
             model,
-            _data(profile.held_out),
+            _data(held_out),
             epochs=epochs,
             batch_size=64,
             learning_rate=1e-3,
@@ -121,15 +131,19 @@ def _model(profile: Profile, epochs: int) -> Autoencoder:
 
 @check("aebench.contracts.Evaluation")
 def metrics_are_those_declared(subject: TaskUnderTest) -> int:
-    """Exactly the declared metrics are returned, as finite numbers."""
+    """Exactly the declared metrics are returned, as finite numbers; an absent one says why."""
     declared = {metric.name for metric in subject.record.metrics}
     looked_at = 0
     for case, model in subject.models():
-        metrics = subject.evaluate(model).metrics
-        for name in sorted(set(metrics) - declared):
+        evaluation = subject.evaluate(model)
+        metrics, absent = evaluation.metrics, evaluation.absent
+        for name, reason in absent.items():
+            expect(reason.strip(), f"a reason why '{name}' is absent", f"{case}: it is empty")
+            expect(name not in metrics, f"'{name}' to have a value or be absent", f"{case}: it is both")
+        for name in sorted({*metrics, *absent} - declared):
             expect(False, "only declared metrics", f"{case}: it returned '{name}', which is not declared")
-        for name in sorted(declared - set(metrics)):
-            expect(False, "all declared metrics", f"{case}: it did not return '{name}'")
+        for name in sorted(declared - {*metrics, *absent}):
+            expect(False, "all declared metrics", f"{case}: it neither returned '{name}' nor said why not")
         for name, value in metrics.items():
             finite = isinstance(value, (int, float)) and math.isfinite(value)
             expect(finite, f"'{name}' to be a finite number", f"{case}: it is {value!r} ({type(value).__name__})")
@@ -237,14 +251,11 @@ def what_cannot_be_asked_is_skipped(subject: TaskUnderTest) -> int:
             answer = record.supports(model, info)
             given = answer is None or (isinstance(answer, Skip) and bool(answer.reason.strip()))
             expect(given, "supports to return None or a Skip with a reason", f"{case} data: {answer!r}")
-    if record.supports(GUINEA, unlabelled.info) is None and _holds_nothing_out(subject):
-        record.evaluate(_model(subject.profile, EPOCHS), unlabelled, subject.context())
+    if (
+        record.supports(GUINEA, unlabelled.info) is None and subject.held_out is None
+    ):  # nothing can be held out of unlabelled data
+        record.evaluate(subject.model(EPOCHS), unlabelled, replace(subject.context(), judge=None))
     return 4
-
-
-def _holds_nothing_out(subject: TaskUnderTest) -> bool:
-    """Whether the task's profile holds out no class, which unlabelled data could not do."""
-    return subject.profile.held_out is None
 
 
 @check("aebench.contracts.Params")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFL
 
 from aebench.config import Selected
 from aebench.contracts import Autoencoder, AutoencoderRecord
-from aebench.planner import Cell, Plan, Training
-from aebench.results import describe
+from aebench.jobs import Cell, Training
+from aebench.planner import Plan
+from aebench.results import Values, describe
 from aebench.tracking.connection import one_line
 from aebench.tracking.liveness import this_process
 from aebench.work import CellDone, Trained
@@ -50,6 +52,7 @@ class MatrixRun:
         self._open: set[str] = set()
         self._failed: set[str] = set()
         self._left: dict[str, int] = {}
+        self._parts: dict[tuple[str, str], list[Mapping[str, float]]] = {}
         self.parent_id: str = parent.info.run_id if parent else ""
         self._children = {(run.data.tags["model"], int(run.data.tags["seed"])): run.info.run_id for run in children}
 
@@ -83,6 +86,10 @@ class MatrixRun:
         for run_id in list(self._open):
             self._close(run_id, status)
 
+    def judged(self, accuracy: float) -> None:
+        """Record the test accuracy of the judge that tasks ask."""
+        self._log(self.parent_id, metrics=_as_metrics({"judge.accuracy": accuracy}))
+
     def skip(self, cell: Cell) -> None:
         """Record that a cell is not asked, and why."""
         assert cell.skip is not None
@@ -91,17 +98,13 @@ class MatrixRun:
     def reuse(self, cell: Cell, finished: Finished) -> None:
         """Record a cell that another run has brought to `ok`; its pictures stay there."""
         run_id = self._child(cell.training)
-        if finished.run_id != run_id:
-            self._log(run_id, metrics=_as_metrics({f"{cell.task}.{k}": v for k, v in finished.metrics.items()}))
-            self._log(run_id, tags={f"{cell.task}.{k}": v for k, v in finished.tags.items()})
-            self._done(cell, "ok", {"from_run": finished.origin})
-        else:
-            self._done(cell, "ok", {})
+        here = finished.run_id == run_id
+        self._ok(cell, finished.values, {}, {} if here else {"from_run": finished.origin})
 
     def trained(self, message: Trained, model: Autoencoder | None) -> None:
         """Record a training: curves, seconds, weights, and the model itself where it can be exported."""
         training, result = message.training, message.result
-        run_id, prefix = self._child(training), f"train.{training.profile}"
+        run_id, prefix = self._child(training), f"train.{training.slot}"
         now = _now()
         curves = [
             Metric(f"{prefix}.{name}", getattr(losses, name), now, losses.epoch)
@@ -109,10 +112,10 @@ class MatrixRun:
             for name in ("total", "reconstruction", "penalty", "validation")
         ]
         self._log(run_id, metrics=[*curves, Metric(f"{prefix}.seconds", result.seconds, now, 0)])
-        self._log_files(run_id, "weights", {f"{training.profile}.safetensors": message.weights})
-        tags = {f"training.{training.profile}.hash": training.hash, "device": message.device}
+        self._log_files(run_id, "weights", {f"{training.slot}.safetensors": message.weights})
+        tags = {f"training.{training.slot}.hash": training.hash, "device": message.device}
         if model is None:
-            tags |= {f"training.{training.profile}.model_not_logged": "it does not load its own weights"}
+            tags |= {f"training.{training.slot}.model_not_logged": "it does not load its own weights"}
         else:
             tags |= self._log_model(run_id, training, model)
         self._log(run_id, tags=tags)
@@ -122,20 +125,40 @@ class MatrixRun:
         cell = done.cell
         run_id = self._child(cell.training)
         if done.status == "ok":
-            finite = {f"{cell.task}.{k}": v for k, v in done.metrics.items() if math.isfinite(v)}
-            others = {f"{cell.task}.{k}": str(v) for k, v in done.metrics.items() if not math.isfinite(v)}
-            self._log(run_id, metrics=_as_metrics(finite | {f"time.{cell.task}": done.seconds}), tags=others)
-            self._log_files(run_id, cell.task, done.files)
-            self._done(cell, "ok", {})
+            self._log_files(run_id, cell.key.replace(".", "/"), done.files)
+            self._ok(cell, Values(done.metrics, done.absent), {f"time.{cell.key}": done.seconds}, {})
         else:
             if done.traceback:
-                self._log_files(run_id, cell.task, {"error.txt": done.traceback.encode()})
+                self._log_files(run_id, cell.key.replace(".", "/"), {"error.txt": done.traceback.encode()})
             self._failed |= {run_id, self.parent_id}
             self._done(cell, "failed", {"reason": done.reason})
 
+    def _ok(self, cell: Cell, values: Values, more: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Numbers become metrics, what is not finite or absent a tag; the last of several parts brings their means."""
+        run_id = self._child(cell.training)
+        metrics = {f"{cell.key}.{name}": value for name, value in values.metrics.items()}
+        if cell.training.rotated:
+            parts = self._parts.setdefault((run_id, cell.task), [])
+            parts.append(values.metrics)
+            wanted = sum(other.training.rotated for other in self._plan.cells if self._belongs(other, cell))
+            if len(parts) == wanted:
+                names = set.intersection(*(set(part) for part in parts))
+                metrics |= {f"{cell.task}.{name}": fmean(part[name] for part in parts) for name in names}
+        finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+        others = {key: str(value) for key, value in metrics.items() if not math.isfinite(value)}
+        absent = {f"absent.{name}": reason for name, reason in values.absent.items()}
+        self._log(run_id, metrics=_as_metrics(finite | dict(more)), tags=others)
+        self._done(cell, "ok", dict(tags) | absent)
+
+    @staticmethod
+    def _belongs(other: Cell, cell: Cell) -> bool:
+        """Whether two cells are parts of one: the same task asked of trainings without different classes."""
+        one, two = other.training, cell.training
+        return (other.task, one.label, one.seed) == (cell.task, two.label, two.seed)
+
     def _done(self, cell: Cell, status: str, more: Mapping[str, str]) -> None:
         run_id = self._child(cell.training)
-        prefix = f"cell.{cell.task}"
+        prefix = f"cell.{cell.key}"
         tags = {f"{prefix}.status": status, f"{prefix}.hash": cell.hash} | {
             f"{prefix}.{key}": value[:LONGEST_TAG] for key, value in more.items()
         }
@@ -191,9 +214,9 @@ class MatrixRun:
         params["train.seed"] = training.seed
         for other in plan.cells:
             if (other.training.label, other.training.seed) == (training.label, training.seed):
-                profile = other.training.profile
-                params[f"train.{profile}.latent_dim"] = other.training.latent_dim
-                params[f"train.{profile}.held_out"] = other.training.held_out
+                slot = other.training.slot
+                params[f"train.{slot}.latent_dim"] = other.training.latent_dim
+                params[f"train.{slot}.held_out"] = other.training.held_out
                 params |= {f"task.{other.task}.{key}": value for key, value in other.params.items()}
         self._log(run_id, params=params)
         self._log_dataset(run_id)
@@ -223,7 +246,7 @@ class MatrixRun:
             Model.log(
                 artifact_path=None,
                 flavor=mlflow.pytorch,
-                name=training.profile,
+                name=training.slot,
                 run_id=run_id,
                 pytorch_model=model,
                 signature=ModelSignature(Schema([images]), Schema([images])),
@@ -234,7 +257,7 @@ class MatrixRun:
                 params={"model": training.label, "latent_dim": training.latent_dim},
             )
         except Exception as error:  # an exporter's limits are no reason to lose a result
-            return {f"training.{training.profile}.model_not_logged": one_line(error)[:LONGEST_TAG]}
+            return {f"training.{training.slot}.model_not_logged": one_line(error)[:LONGEST_TAG]}
         return {}
 
     def _log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:

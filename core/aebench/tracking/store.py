@@ -16,9 +16,11 @@ from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
+from aebench.diagrams import critical_difference
 from aebench.errors import AebenchError
-from aebench.planner import Cell, Plan, Training
-from aebench.results import LAYOUT, CellResult, MatrixResults, tasks_of
+from aebench.jobs import Cell, Training
+from aebench.planner import Plan
+from aebench.results import LAYOUT, CellResult, MatrixResults, Values, Variant, tasks_of
 from aebench.tracking.connection import check_answers, one_line, store_uri
 from aebench.tracking.liveness import is_alive
 from aebench.tracking.matrix_run import DESCRIPTION, KIND, LONGEST_TAG, PROCESS, MatrixRun
@@ -32,8 +34,7 @@ class Finished:
 
     run_id: str
     origin: str
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
+    values: Values
 
 
 class Store:
@@ -79,23 +80,24 @@ class Store:
         for run in self._runs(f"tags.`{KIND}` = 'model'"):
             tags = run.data.tags
             for key, value in tags.items():
-                task = _task_of_hash_tag(key)
-                if task is None or value not in wanted or tags.get(f"cell.{task}.status") != "ok":
+                cell = _between("cell.", key, ".hash")
+                if cell is None or value not in wanted or tags.get(f"cell.{cell}.status") != "ok":
                     continue
-                origin = tags.get(f"cell.{task}.from_run", run.info.run_id)
-                found.setdefault(value, Finished(run.info.run_id, origin, *_results_of(task, run)))
+                origin = tags.get(f"cell.{cell}.from_run", run.info.run_id)
+                found.setdefault(value, Finished(run.info.run_id, origin, _values_of(cell, run)))
         return found
 
     def weights(self, trainings: Iterable[Training]) -> dict[str, bytes]:
         """Safetensors by training hash, for the trainings whose weights are already in the store."""
-        wanted = {training.hash: training.profile for training in trainings}
+        wanted = {training.hash for training in trainings}
         found: dict[str, bytes] = {}
         for run in self._runs(f"tags.`{KIND}` = 'model'"):
-            for hash_, profile in wanted.items():
-                if hash_ not in found and run.data.tags.get(f"training.{profile}.hash") == hash_:
-                    content = self._download(run.info.run_id, f"weights/{profile}.safetensors")
+            for key, value in run.data.tags.items():
+                slot = _between("training.", key, ".hash")
+                if slot is not None and value in wanted - set(found):
+                    content = self._download(run.info.run_id, f"weights/{slot}.safetensors")
                     if content is not None:
-                        found[hash_] = content
+                        found[value] = content
         return found
 
     def open_matrix(self, plan: Plan, *, new: bool) -> MatrixRun:
@@ -141,11 +143,18 @@ class Store:
             tuple(model["label"] for model in description["models"]),
             tasks_of(description),
             cells,
+            frozenset(model["label"] for model in description["models"] if model.get("baseline")),
+            {model["label"]: Variant(model["name"], model["params"]) for model in description["models"]},
         )
 
     def describe(self, parent_id: str, results: MatrixResults) -> None:
-        """Show the table of results as the description of a matrix's run."""
+        """Show the table of results as the description of a matrix's run, and who can be told from whom in pictures."""
         self._client.set_tag(parent_id, MLFLOW_RUN_NOTE, results.to_markdown()[:LONGEST_TAG])
+        for task in results.tasks if results.is_repeated else ():
+            ranking = results.ranking(task)
+            if ranking is not None:
+                figure = critical_difference(results, task, ranking)
+                self._client.log_figure(parent_id, figure, f"rankings/{task.name}.png")
 
     def holds(self, plan: Plan) -> bool:
         """Whether the newest matrix is this one, with every cell done."""
@@ -206,26 +215,30 @@ def newest_experiment(uri: str | None) -> str:
 
 
 def _cell_result(cell: Mapping[str, Any], run: Run | None) -> CellResult:
-    prefix = f"cell.{cell['task']}"
+    held_out = cell.get("held_out")
+    key = cell["task"] if held_out is None else f"{cell['task']}.without_{held_out}"
     tags = run.data.tags if run is not None else {}
-    status = tags.get(f"{prefix}.status", "pending")
-    metrics: dict[str, float] = {}
-    if run is not None and status == "ok":
-        finite, others = _results_of(cell["task"], run)
-        metrics = dict(finite) | {name: float(value) for name, value in others.items()}
-    reason = None if status == "ok" else tags.get(f"{prefix}.reason")  # an earlier failure's reason may linger
-    return CellResult(cell["model"], cell["task"], cell["seed"], status, reason, metrics)
-
-
-def _results_of(task: str, run: Run) -> tuple[dict[str, float], dict[str, str]]:
-    """A task's finite metrics, and its non-finite ones as text."""
-    prefix = f"{task}."
-    finite = {key.removeprefix(prefix): value for key, value in run.data.metrics.items() if key.startswith(prefix)}
-    others = {key.removeprefix(prefix): value for key, value in run.data.tags.items() if key.startswith(prefix)}
-    return finite, others
-
-
-def _task_of_hash_tag(key: str) -> str | None:
-    return (
-        key.removeprefix("cell.").removesuffix(".hash") if key.startswith("cell.") and key.endswith(".hash") else None
+    status = tags.get(f"cell.{key}.status", "pending")
+    values = _values_of(key, run) if run is not None and status == "ok" else Values()
+    reason = None if status == "ok" else tags.get(f"cell.{key}.reason")  # an earlier failure's reason may linger
+    return CellResult(
+        cell["model"], cell["task"], cell["seed"], status, reason, values.metrics, values.absent, held_out
     )
+
+
+def _values_of(key: str, run: Run) -> Values:
+    """A cell's metrics, those that are not finite among them, and the reasons of those that are absent."""
+    absent_prefix = f"cell.{key}.absent."
+    metrics: dict[str, float] = {}
+    recorded: dict[str, float | str] = {**run.data.tags, **run.data.metrics}
+    for name, value in recorded.items():
+        metric = name.removeprefix(f"{key}.")
+        if metric != name and "." not in metric:
+            metrics[metric] = float(value)
+    tags = run.data.tags.items()
+    absent = {name.removeprefix(absent_prefix): reason for name, reason in tags if name.startswith(absent_prefix)}
+    return Values(metrics, absent)
+
+
+def _between(prefix: str, text: str, suffix: str) -> str | None:
+    return text[len(prefix) : -len(suffix)] if text.startswith(prefix) and text.endswith(suffix) else None

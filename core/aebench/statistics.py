@@ -1,0 +1,134 @@
+"""What a few seeds can tell: intervals of means, and which models can be told apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the interval that covers its true value with probability 0.95."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+
+def interval(values: Sequence[float]) -> Interval | None:
+    """The interval of a mean of independent values; None for fewer than two.
+
+    The parametric bootstrap of the studentised mean (Efron & Tibshirani 1993, ch. 12.5), for which normal values are
+    drawn; their distribution is known, so nothing has to be drawn: it is Student's. Resampling the values themselves
+    cannot work here: the mean of three lies outside their own range in one case of four.
+    """
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return None
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    reach = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def interval_of_one_more(values: Sequence[float]) -> Interval | None:
+    """Where one more independent normal value would lie with probability 0.95; None for fewer than two values."""
+    found = interval(values)
+    if found is None:
+        return None
+    reach = found.half_width * math.sqrt(len(values) + 1)
+    return Interval(found.mean, found.mean - reach, found.mean + reach)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Models from best to worst, and who can be told from whom.
+
+    Attributes:
+        order: names, best mean first.
+        p_values: for each pair of names, in either order, the adjusted probability of such a difference by chance.
+    """
+
+    order: tuple[str, ...]
+    p_values: Mapping[tuple[str, str], float]
+
+    def differ(self, one: str, other: str) -> bool:
+        """Whether two models can be told apart."""
+        return one != other and self.p_values[one, other] < 1 - LEVEL
+
+    def place(self, name: str) -> int:
+        """1 for the best; neighbours in the order, no two of which can be told apart, share the place of the first."""
+        first = 0
+        for position, current in enumerate(self.order):
+            if any(self.differ(current, other) for other in self.order[first:position]):
+                first = position
+            if current == name:
+                return first + 1
+        raise KeyError(name)
+
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Tie groups: the largest runs in the order within which no two models can be told apart."""
+        found: list[tuple[str, ...]] = []
+        for start in range(len(self.order)):
+            end = start + 1
+            while end < len(self.order) and not any(
+                self.differ(self.order[end], other) for other in self.order[start:end]
+            ):
+                end += 1
+            group = self.order[start:end]
+            if not found or not set(group) <= set(found[-1]):
+                found.append(group)
+        return tuple(found)
+
+
+def rank(values: Mapping[str, Sequence[float]], higher_is_better: bool) -> Ranking:
+    """Rank models by their means, with paired t-tests over the seeds.
+
+    Of the differences that are found, at most one in twenty is expected to be none (Benjamini & Hochberg 1995).
+
+    Args:
+        values: one value per seed for each model, in the same order of seeds for all.
+        higher_is_better: the direction.
+
+    Raises:
+        ValueError: the models have different numbers of values.
+    """
+    if len({len(entries) for entries in values.values()}) > 1:
+        raise ValueError("every model needs a value for every seed")
+    sign = -1 if higher_is_better else 1
+    order = tuple(sorted(values, key=lambda name: (sign * float(np.mean(values[name])), name)))
+    pairs = list(combinations(order, 2))
+    adjusted = _adjusted([_paired_t_test(values[one], values[other]) for one, other in pairs])
+    p_values = dict(zip(pairs, adjusted, strict=True))
+    return Ranking(order, p_values | {(other, one): p for (one, other), p in p_values.items()})
+
+
+def _paired_t_test(one: Sequence[float], other: Sequence[float]) -> float:
+    """Two-sided p-value of the mean difference; 1 when there is a single pair."""
+    from scipy.stats import t
+
+    differences = np.subtract(one, other)
+    if len(differences) < 2:
+        return 1.0
+    mean, error = differences.mean(), differences.std(ddof=1) / np.sqrt(len(differences))
+    if error == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * t.sf(abs(mean) / error, len(differences) - 1))
+
+
+def _adjusted(p_values: Sequence[float]) -> list[float]:
+    """For many comparisons, by the step-up procedure that controls the false discovery rate."""
+    from scipy.stats import false_discovery_control
+
+    adjusted: list[float] = false_discovery_control(p_values).tolist() if p_values else []
+    return adjusted
