@@ -93,10 +93,35 @@ def _get(url):
 
 def test_several_seeds(home):
     done = home.run(
-        "run", "--epochs", 1, "--models", "shallow", "--tasks", "reconstruction", "--seeds", 3, "--experiment", "mine"
+        "run",
+        "--epochs",
+        1,
+        "--models",
+        "shallow,pca",
+        "--tasks",
+        "reconstruction",
+        "--seeds",
+        3,
+        "--experiment",
+        "mine",
     )
-    assert "±" in done.stdout
-    cells = home.results("--experiment", "mine")["cells"]
+    assert "(2)" in done.stdout
+    results = home.results("--experiment", "mine")
+    assert results["rankings"]["reconstruction"]["groups"] == [["pca"], ["shallow"]]
+    client = MlflowClient(home.uri)
+    (parent,) = client.search_runs(["1"], "tags.`aebench.kind` = 'matrix'")
+    assert [file.path for file in client.list_artifacts(parent.info.run_id, "rankings")] == [
+        "rankings/reconstruction.png"
+    ]
+    cells = [cell for cell in results["cells"] if cell["model"] == "shallow"]
+    comparison = home.run("compare", "--experiment", "mine").stdout
+    assert "has no figures for digits" in comparison
+    assert "vanilla is not in the matrix" in " ".join(comparison.split())
+    (as_json,) = json.loads(home.run("compare", "--experiment", "mine", "--json").stdout)
+    assert {verdict["verdict"] for verdict in as_json["verdicts"]} == {"undecided"}
+    assert "wrote page.md" in home.run("compare", "--experiment", "mine", "--out", "page.md").stdout
+    assert (home.path / "page.md").read_text().startswith("# The Great Autoencoder Bake Off, put to the test")
+    assert "cannot be written" in home.run("compare", "--out", "no/page.md", code=2).stderr
     assert home.run("results", "--experiment", "other", code=2).stderr.startswith("aebench: no results in experiment")
     assert [cell["seed"] for cell in cells] == [0, 1, 2]
     assert len({cell["metrics"]["bce"] for cell in cells}) == 3
