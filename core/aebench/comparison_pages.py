@@ -55,6 +55,10 @@ def _page(results: MatrixResults, comparisons: Sequence[Comparison]) -> Iterator
         yield f"Written by `aebench compare --out FILE` from matrix `{comparison.matrix}`: {comparison.dataset}, "
         yield f"{_seeds(comparison)}."
         yield ""
+        yield "## In short"
+        yield ""
+        yield from _in_short(comparison)
+        yield ""
         yield "## Which conclusions stand"
         yield ""
         yield "A claim *holds* when the bootstrap over seeds gives it a probability of at least 0.95, *fails* when that"
@@ -85,6 +89,28 @@ def _page(results: MatrixResults, comparisons: Sequence[Comparison]) -> Iterator
         yield "One seed: no two models can be told apart."
     yield ""
     yield results.to_markdown()
+
+
+def _in_short(comparison: Comparison) -> Iterator[str]:
+    """Claims gathered by what the last procedure, on which conclusions should rest, and the others say of them."""
+    deciding = _procedures(comparison)[-1] if comparison.verdicts else ""
+    headings = {"holds": "Stand", "fails": "Do not stand", "undecided": "Cannot be decided"}
+    for outcome, heading in headings.items():
+        lines = []
+        for verdicts in _by_claim(comparison):
+            *others, last = verdicts
+            if last.verdict == outcome:
+                differing = [
+                    f"{other.verdict} under the {other.procedure} procedure"
+                    for other in others
+                    if other.verdict not in ("undecided", last.verdict)
+                ]
+                lines.append(f"- {last.text}" + (f" (but it {', '.join(differing)})" if differing else ""))
+        if lines:
+            yield f"{heading}, judged under the {deciding} procedure:"
+            yield ""
+            yield from lines
+            yield ""
 
 
 def _procedures(comparison: Comparison) -> list[str]:

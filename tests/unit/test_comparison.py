@@ -128,4 +128,13 @@ def test_json_and_the_page():
     page = as_page(matrix(), [comparison])
     assert "| a claim | **holds** (p = 1.00) | **holds** (p = 1.00) |" in page
     assert "| bce | a | 1.1 | 1.10 | 0.603 to 1.60 | +0.0% | yes |" in page
+    assert "Stand, judged under the sound procedure:\n\n- a claim\n" in page
     assert matrix().to_markdown() in page
+
+
+def test_the_page_says_where_procedures_disagree():
+    """Row b is the variant for one procedure, and the plain model for the other."""
+    comparison = compare(matrix(), study(claim(lambda m: m("bce", "b") > 2.7)))
+    page = as_page(matrix(), [comparison])
+    assert "Do not stand, judged under the sound procedure:" in page
+    assert "- a claim (but it holds under the article procedure)" in page

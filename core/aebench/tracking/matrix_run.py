@@ -98,8 +98,11 @@ class MatrixRun:
     def reuse(self, cell: Cell, finished: Finished) -> None:
         """Record a cell that another run has brought to `ok`; its pictures stay there."""
         run_id = self._child(cell.training)
-        here = finished.run_id == run_id
-        self._ok(cell, finished.values, {}, {} if here else {"from_run": finished.origin})
+        if finished.run_id == run_id:
+            self._part(cell, finished.values.metrics)
+            self._done(cell, "ok", {})
+        else:
+            self._ok(cell, finished.values, {}, {"from_run": finished.origin})
 
     def trained(self, message: Trained, model: Autoencoder | None) -> None:
         """Record a training: curves, seconds, weights, and the model itself where it can be exported."""
@@ -135,20 +138,24 @@ class MatrixRun:
 
     def _ok(self, cell: Cell, values: Values, more: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Numbers become metrics, what is not finite or absent a tag; the last of several parts brings their means."""
-        run_id = self._child(cell.training)
         metrics = {f"{cell.key}.{name}": value for name, value in values.metrics.items()}
-        if cell.training.rotated:
-            parts = self._parts.setdefault((run_id, cell.task), [])
-            parts.append(values.metrics)
-            wanted = sum(other.training.rotated for other in self._plan.cells if self._belongs(other, cell))
-            if len(parts) == wanted:
-                names = set.intersection(*(set(part) for part in parts))
-                metrics |= {f"{cell.task}.{name}": fmean(part[name] for part in parts) for name in names}
+        metrics |= self._part(cell, values.metrics)
         finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
         others = {key: str(value) for key, value in metrics.items() if not math.isfinite(value)}
         absent = {f"absent.{name}": reason for name, reason in values.absent.items()}
-        self._log(run_id, metrics=_as_metrics(finite | dict(more)), tags=others)
+        self._log(self._child(cell.training), metrics=_as_metrics(finite | dict(more)), tags=others)
         self._done(cell, "ok", dict(tags) | absent)
+
+    def _part(self, cell: Cell, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Take note of a cell that is one of several parts; returns the means once all of them are there."""
+        if not cell.training.rotated:
+            return {}
+        parts = self._parts.setdefault((self._child(cell.training), cell.task), [])
+        parts.append(metrics)
+        if len(parts) < sum(self._belongs(other, cell) for other in self._plan.cells):
+            return {}
+        names = set.intersection(*(set(part) for part in parts))
+        return {f"{cell.task}.{name}": fmean(part[name] for part in parts) for name in names}
 
     @staticmethod
     def _belongs(other: Cell, cell: Cell) -> bool:
