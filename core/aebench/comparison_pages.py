@@ -52,13 +52,12 @@ def _page(results: MatrixResults, comparisons: Sequence[Comparison]) -> Iterator
     for comparison in comparisons:
         yield f"# {comparison.title}, put to the test"
         yield ""
-        yield f"Written by `aebench compare --out FILE` from matrix `{comparison.matrix}`: {comparison.dataset}, "
-        yield f"{_seeds(comparison)}."
+        yield f"Written by `aebench compare --out FILE` from matrix `{comparison.matrix}`:"
+        yield f"{comparison.dataset}, {_seeds(comparison)}."
         yield ""
         yield "## In short"
         yield ""
         yield from _in_short(comparison)
-        yield ""
         yield "## Which conclusions stand"
         yield ""
         yield "A claim *holds* when the bootstrap over seeds gives it a probability of at least 0.95, *fails* when that"
@@ -125,7 +124,7 @@ def _by_claim(comparison: Comparison) -> list[list[Verdict]]:
 def _said(verdict: Verdict) -> str:
     if verdict.probability is None:
         return f"{verdict.verdict}: {verdict.reason}"
-    return f"{verdict.verdict} (p = {verdict.probability:.2f})"
+    return f"{verdict.verdict} (p = {verdict.probability:.3f})"
 
 
 def _emphasised(verdict: Verdict) -> str:
