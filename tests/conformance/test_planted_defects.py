@@ -12,6 +12,7 @@ import pytest
 import torch
 from pydantic import BaseModel
 from torch import Generator, nn
+from torch.nn import functional
 
 from aebench.contracts import (
     Autoencoder,
@@ -101,6 +102,45 @@ class SeedsInLoss(Good):
 class DrawsGlobally(Good):
     def bottleneck(self, h, stochastic=False, generator=None):
         return super().bottleneck(h + 0.1 * torch.randn_like(h) if stochastic else h)
+
+
+class DropsOut(Good):
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.dropout = nn.Dropout(0.2)
+
+    def encode(self, x):
+        return super().encode(self.dropout(x))
+
+
+class TakesTurns(Good):
+    """Adversarial training: encoder and decoder, then a discriminator of codes, an epoch each."""
+
+    def __init__(self, input_shape, latent_dim, params):
+        super().__init__(input_shape, latent_dim, params)
+        self.discriminator = nn.Linear(latent_dim, 1)
+
+    def bottleneck(self, h, stochastic=False, generator=None):
+        return Code(h, functional.softplus(-self.discriminator(h)).mean())
+
+    def tell_apart(self, x, generator):
+        with torch.no_grad():
+            h = self.encode(x)
+        prior = torch.randn(h.shape, device=h.device, generator=generator)
+        total = (
+            functional.softplus(-self.discriminator(prior)).mean() + functional.softplus(self.discriminator(h)).mean()
+        )
+        return Loss(total, total.new_zeros(()), total)
+
+    def stages(self, epochs):
+        return tuple(
+            stage
+            for turn in range(epochs // 2)
+            for stage in (
+                Stage(f"autoencoder {turn}", 1, self.loss, (self.encoder, self.decoder)),
+                Stage(f"discriminator {turn}", 1, self.tell_apart, (self.discriminator,)),
+            )
+        )
 
 
 class ChangesInput(Good):
@@ -226,6 +266,7 @@ MODEL_DEFECTS = [
     (autoencoders.batch_independence, record(BatchLeak), "alone it differs"),
     (autoencoders.global_randomness_is_left_alone, record(SeedsInBuild), "torch.manual_seed(0)"),
     (autoencoders.global_randomness_is_left_alone, record(SeedsInLoss), "torch's global generator"),
+    (autoencoders.global_randomness_is_left_alone, record(DropsOut), "torch's global generator"),
     (autoencoders.seeded_stochasticity, record(DrawsGlobally), "two calls with one seed differ"),
     (autoencoders.inputs_are_left_alone, record(ChangesInput), "changed it in place"),
     (autoencoders.capabilities_are_true, record(SamplesNot), "no prior"),
@@ -250,6 +291,11 @@ MODEL_DEFECTS = [
 
 def _name(value):
     return value.build.__name__ if isinstance(value, AutoencoderRecord) else getattr(value, "name", None)
+
+
+@pytest.mark.parametrize("check", autoencoders.CHECKS, ids=lambda check: check.name)
+def test_training_in_turns_is_no_defect(check):
+    assert check(AutoencoderUnderTest(record(TakesTurns))).message == ""
 
 
 @pytest.mark.parametrize(("check", "defective", "seen"), MODEL_DEFECTS, ids=_name)

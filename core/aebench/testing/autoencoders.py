@@ -255,26 +255,29 @@ def _fit_changes_the_state(subject: AutoencoderUnderTest, fitted: Autoencoder, c
 
 @check("aebench.training.fit")
 def training_lowers_the_loss(subject: AutoencoderUnderTest) -> int:
-    """A short training on digits ends every stage with a lower loss than it began with."""
+    """A short training on digits ends every stage with a lower loss than it began with.
+
+    Where no stage has two epochs to compare, or the model brings its own fit, the reconstruction error has to fall.
+    """
     data = small_digits()
     model = subject.build(data.info.input_shape, 8)
     x = data.train.x()
     with torch.no_grad():
         before = float(binary_cross_entropy(model.eval().reconstruct_logits(x), x).mean())
     result = _fit(model)
-    if isinstance(model, SelfFitting):
+    stages: dict[str, list[float]] = {}
+    for epoch in result.epochs:
+        stages.setdefault(epoch.stage, []).append(epoch.total)
+    if all(len(losses) < 2 for losses in stages.values()):
         with torch.no_grad():
             after = float(binary_cross_entropy(model.reconstruct_logits(x), x).mean())
         least = float(binary_cross_entropy(torch.logit(x, eps=1e-6), x).mean())
         expect(
             after < before or before < 1.001 * least,
-            "fit to lower the reconstruction error",
+            "training to lower the reconstruction error",
             f"it went from {before:.4g} to {after:.4g}",
         )
         return 1
-    stages: dict[str, list[float]] = {}
-    for epoch in result.epochs:
-        stages.setdefault(epoch.stage, []).append(epoch.total)
     for stage, losses in stages.items():
         expect(
             len(losses) < 2 or losses[-1] < losses[0],
@@ -363,6 +366,12 @@ def global_randomness_is_left_alone(subject: AutoencoderUnderTest) -> int:
         x = _images(model.input_shape)
         with unchanged_randomness(f"{case}: loss"):
             model.loss(x, _seeded())
+        for stage in () if isinstance(model, SelfFitting) else model.stages(10):
+            for module in stage.trains:
+                module.train()
+            with unchanged_randomness(f"{case}: the loss in training mode (nn.Dropout, say, ignores the generator)"):
+                stage.loss(x, _seeded())
+            model.eval()
         with unchanged_randomness(f"{case}: reconstruct"), torch.no_grad():
             model.reconstruct(x)
             model.reconstruct(x, stochastic=True, generator=_seeded())
