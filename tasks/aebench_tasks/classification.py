@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 AEBENCH_CONTRACT = 1
 
+SCALED_AT_ONCE = 5000  # codes
+
 # The article's short probe.
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 32
@@ -83,7 +85,11 @@ def _labels(split: Split) -> Tensor:
 
 
 def _codes(model: Autoencoder, split: Split) -> np.ndarray[Any, Any]:
-    codes = torch.cat([model.embed(x) for x in split.batches()]).cpu().numpy()
+    codes = np.empty((len(split), model.latent_dim), np.float32)  # of raw pixels there is no room for two copies
+    filled = 0
+    for x in split.batches():
+        codes[filled : filled + len(x)] = model.embed(x).cpu().numpy()
+        filled += len(x)
     if not np.isfinite(codes).all():
         raise AebenchError("the codes are not finite")
     return codes
@@ -92,14 +98,16 @@ def _codes(model: Autoencoder, split: Split) -> np.ndarray[Any, Any]:
 def _converged_probe(model: Autoencoder, known: Split, test_codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Classes (M,) of test codes (M, D), predicted from the images whose labels are known."""
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     labels = _labels(known).cpu().numpy()
     if len(np.unique(labels)) < 2:
         raise AebenchError("classification needs labelled training images of at least two classes")
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
-    predicted: np.ndarray[Any, Any] = probe.fit(_codes(model, known), labels).predict(test_codes)
+    codes, scaler = _codes(model, known), StandardScaler(copy=False)
+    for start in range(0, len(codes), SCALED_AT_ONCE):  # it computes in float64
+        scaler.partial_fit(codes[start : start + SCALED_AT_ONCE])
+    probe = LogisticRegression(max_iter=5000).fit(scaler.transform(codes), labels)
+    predicted: np.ndarray[Any, Any] = probe.predict(scaler.transform(test_codes, copy=True))
     return predicted
 
 

@@ -154,7 +154,7 @@ def test_latent_structure(evaluate, digits):
 def test_latent_structure_that_cannot_be_measured(evaluate, digits):
     class Broken(Identity):
         def embed(self, x, stochastic=False, generator=None):
-            return torch.full((len(x), 2), torch.nan)
+            return torch.full((len(x), self.latent_dim), torch.nan)
 
     with pytest.raises(AebenchError, match="at least two classes"):
         evaluate("latent_structure", Identity(), replace(digits, test=digits.test.where(digits.test.labels == 3)))
