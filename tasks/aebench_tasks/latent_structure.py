@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,11 +30,15 @@ AEBENCH_CONTRACT = 1
 
 
 class LatentStructureParams(Params):
-    """Neighbours that vote on a class, those that UMAP looks at, and points for what takes their square in time."""
+    """Neighbours that vote on a class, those that UMAP looks at, and points for what takes their square in time.
+
+    `groups` are sets of classes that are expected to be taken for one another, such as [[4, 7, 9], [3, 5, 8]].
+    """
 
     neighbours: int = Field(default=10, gt=0)
     umap_neighbours: int = Field(default=15, gt=1)
     points: int = Field(default=2000, gt=50)
+    groups: tuple[tuple[int, ...], ...] = ()
 
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
@@ -46,16 +51,33 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
     if not np.isfinite(codes).all():
         raise AebenchError("the codes of the test images are not finite")
     plane = project(codes, context.params.umap_neighbours, context.seed)
-    separation = _separation(codes, labels, context)
-    on_the_plane = {f"plane_{name}": value for name, value in _separation(plane, labels, context).items()}
-    return Evaluation(
-        metrics={**separation, **on_the_plane, "plane_trustworthiness": _trustworthiness(codes, plane, context)},
-        figures={"umap": _scatter(plane, labels, data.classes)},
-    )
+    votes, plane_votes = (vote(points, labels, context.params.neighbours) for points in (codes, plane))
+    metrics = _separation(codes, labels, votes, context)
+    metrics |= {f"plane_{name}": value for name, value in _separation(plane, labels, plane_votes, context).items()}
+    metrics["plane_trustworthiness"] = _trustworthiness(codes, plane, context)
+    absent = {}
+    if not context.params.groups:
+        absent["errors_within_groups"] = "no groups of classes were named"
+    elif (votes == labels).all():
+        absent["errors_within_groups"] = "there are no errors"
+    else:
+        metrics["errors_within_groups"] = share_of_errors_within(context.params.groups, labels, votes)
+    return Evaluation(metrics=metrics, absent=absent, figures={"umap": _scatter(plane, labels, data.classes)})
 
 
-def _separation(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], context: Context) -> dict[str, float]:
-    """How well the classes of points (N, D) keep apart."""
+def share_of_errors_within(
+    groups: Sequence[Sequence[int]], labels: np.ndarray[Any, Any], votes: np.ndarray[Any, Any]
+) -> float:
+    """Of the points whose vote is wrong, the share that were taken for another class of a group they belong to."""
+    wrong = votes != labels
+    within = np.any([np.isin(labels, group) & np.isin(votes, group) for group in groups], axis=0)
+    return float(within[wrong].mean())
+
+
+def _separation(
+    points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], votes: np.ndarray[Any, Any], context: Context
+) -> dict[str, float]:
+    """How well the classes of points (N, D) keep apart, whose neighbours voted as `votes` (N,) say."""
     from sklearn.cluster import KMeans
     from sklearn.metrics import normalized_mutual_info_score, silhouette_score
 
@@ -63,7 +85,7 @@ def _separation(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], cont
     few = _some(len(points), context)
     clusters = KMeans(classes, n_init=5, random_state=context.seed % 2**31).fit_predict(points)
     return {
-        "knn_accuracy": leave_one_out_accuracy(points, labels, context.params.neighbours),
+        "knn_accuracy": float((votes == labels).mean()),
         "silhouette": float(silhouette_score(points[few], labels[few])),
         "kmeans_nmi": float(normalized_mutual_info_score(labels, clusters)),
     }
@@ -109,17 +131,18 @@ def warm_up(data: DatasetInfo) -> None:
     """Import and compile what projecting codes takes, on a few points."""
     points = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
     project(points, 5, 0, n_epochs=1)
-    leave_one_out_accuracy(points, np.arange(100) % 2, 5)
+    vote(points, np.arange(100) % 2, 5)
 
 
-def leave_one_out_accuracy(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], neighbours: int) -> float:
-    """Share of points (N, D) whose class is the most frequent one among their nearest neighbours."""
+def vote(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], neighbours: int) -> np.ndarray[Any, Any]:
+    """For each of points (N, D) the most frequent class among its nearest neighbours, itself left out: (N,)."""
     from sklearn.neighbors import KNeighborsClassifier
 
     classifier = KNeighborsClassifier(min(neighbours, len(points) - 1)).fit(points, labels)
     nearest = classifier.kneighbors(return_distance=False)
     votes = np.stack([(labels[nearest] == label).sum(axis=1) for label in classifier.classes_], axis=1)
-    return float((classifier.classes_[votes.argmax(axis=1)] == labels).mean())
+    most: np.ndarray[Any, Any] = classifier.classes_[votes.argmax(axis=1)]
+    return most
 
 
 def _scatter(plane: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], classes: tuple[str, ...]) -> Figure:
@@ -155,6 +178,11 @@ def aebench_tasks() -> list[TaskRecord]:
             needs_labels=True,
             metrics=(
                 Metric("knn_accuracy", "Nearest-neighbour accuracy of the codes", higher_is_better=True, primary=True),
+                Metric(
+                    "errors_within_groups",
+                    "Share of the neighbours' errors that stay within the named groups of classes",
+                    higher_is_better=True,
+                ),
                 Metric("silhouette", "Silhouette of the classes", higher_is_better=True, source="Rousseeuw 1987"),
                 Metric("kmeans_nmi", "Mutual information of classes and k-means clusters", higher_is_better=True),
                 Metric("plane_knn_accuracy", "Nearest-neighbour accuracy on the UMAP plane", higher_is_better=True),

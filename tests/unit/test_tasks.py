@@ -165,10 +165,23 @@ def test_latent_structure_that_cannot_be_measured(evaluate, digits):
 
 
 def test_a_point_does_not_vote_for_itself():
-    from aebench_tasks.latent_structure import leave_one_out_accuracy
+    from aebench_tasks.latent_structure import vote
 
     points = np.array([[0.0], [1.0], [2.0], [3.0]])
-    assert leave_one_out_accuracy(points, np.array([0, 1, 0, 1]), neighbours=1) == 0
+    assert vote(points, np.array([0, 1, 0, 1]), neighbours=1).tolist() == [1, 0, 1, 0]
+
+
+def test_errors_within_groups(evaluate):
+    from aebench_tasks.latent_structure import share_of_errors_within
+
+    labels, votes = np.array([4, 7, 9, 3, 0, 4]), np.array([9, 7, 4, 4, 6, 3])
+    assert share_of_errors_within([[4, 7, 9], [3, 5, 8]], labels, votes) == 2 / 5
+    assert share_of_errors_within([range(10)], labels, votes) == 1
+    found = evaluate("latent_structure", Identity())
+    assert found.absent == {"errors_within_groups": "no groups of classes were named"}
+    everything = evaluate("latent_structure", Identity(), groups=(tuple(range(10)),))
+    assert everything.metrics["errors_within_groups"] == 1
+    assert not everything.absent
 
 
 def test_anomaly_detection_with_perfect_and_reversed_scores(evaluate, digits):
