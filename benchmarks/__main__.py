@@ -11,9 +11,15 @@ import torch
 from platformdirs import user_cache_path
 
 from aebench.hardware import cores
-from benchmarks import scaling, start_up, training, whole_run
+from benchmarks import scaling, side_by_side, start_up, training, whole_run
 
-PARTS = {"start_up": start_up, "training": training, "scaling": scaling, "whole_run": whole_run}
+PARTS = {
+    "start_up": start_up,
+    "training": training,
+    "side_by_side": side_by_side,
+    "scaling": scaling,
+    "whole_run": whole_run,
+}
 
 
 def main() -> None:
@@ -21,8 +27,8 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help=f"which of {', '.join(PARTS)}; all by default")
     parser.add_argument("--data-dir", type=Path, default=user_cache_path("aebench", appauthor=False), help="MNIST")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of the compared, in training and scaling")
-    parser.add_argument("--epochs", type=int, default=60, help="budget of the whole run")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of what is compared")
+    parser.add_argument("--epochs", type=int, default=60, help="budget of the whole run, and on CUDA side by side")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):

@@ -10,23 +10,15 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import torch
-
 from aebench.building import build_model
-from aebench.config import load_benchmark
-from aebench.datasets import load_dataset
-from aebench.executors import LocalExecutor
 from aebench.hardware import cores
-from aebench.jobs import Training
-from aebench.planner import plan
-from aebench.registry import Registry, create_registry
-from aebench.work import CellDone, Trained, Unit
+from aebench.registry import create_registry
 from benchmarks.baseline import BATCH_SIZE, TRAINING_IMAGES, Baseline
 from benchmarks.ceiling import matmul_rate, training_flops
 from benchmarks.measuring import ProcessTree, Spread
+from benchmarks.runner import Runner
 
 EPOCHS = 4
 TRAINED_IMAGES = TRAINING_IMAGES // BATCH_SIZE * BATCH_SIZE  # aebench leaves an incomplete batch for another epoch
@@ -38,14 +30,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     baseline = Baseline(options.data_dir, options.device)
     baseline.epoch()  # starts the loader's workers
     rates: dict[str, list[float]] = defaultdict(list)
+    at_once = cores() if options.device == "cpu" else 1
     memory = 0
     for _ in range(options.repeats):
         rates["baseline"].append(TRAINING_IMAGES / baseline.epoch())
         for precision in ("fp32", "bf16"):
             with ProcessTree() as tree:
-                rates[precision].append(runner.images_per_second(precision))
+                seconds = runner.seconds(at_once, EPOCHS, precision)
+            rates[precision].append(sum(EPOCHS * TRAINED_IMAGES / value for value in seconds))
             memory = max(memory, tree.largest_process)
-    flops = training_flops(build_model(registry, runner.trainings("fp32")[0], (1, 32, 32)))
+    flops = training_flops(build_model(registry, runner.trainings(1, EPOCHS)[0], (1, 32, 32)))
     ceilings = {precision: matmul_rate(precision, options.device) for precision in ("fp32", "bf16")}
     rows = [_row(name, values, rates["baseline"], flops, ceilings) for name, values in rates.items()]
     print(f"{'':10}{'images/s':>28}{'s/epoch':>10}{'ratio to the baseline':>28}{'of the ceiling':>16}")
@@ -55,38 +49,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         print(f"{row['name']:10}{rate!s:>28}{row['seconds_per_epoch']:10.2f}{ratio!s:>28}  {share}")
     print(f"{flops / 1e6:.2f} MFLOP per image; largest process {memory / 1e9:.2f} GB")
     return {"rows": rows, "flops_per_image": flops, "largest_process_bytes": memory}
-
-
-class Runner:
-    """Trainings of vanilla through the executor, as many at once as it runs by default."""
-
-    def __init__(self, registry: Registry, data_dir: Path, device: str) -> None:
-        self._registry = registry
-        self._device = torch.device(device)
-        record = registry.dataset("mnist").record
-        self._data = load_dataset(record, record.params(), data_dir, 42)
-        config = {
-            ("dataset",): "mnist",
-            ("models",): ["vanilla"],
-            ("tasks",): ["reconstruction"],
-            ("seeds",): cores() if device == "cpu" else 1,
-            ("training", "epochs"): EPOCHS,
-        }
-        self._benchmark = load_benchmark(registry, None, config)
-
-    def trainings(self, precision: str) -> tuple[Training, ...]:
-        return plan(self._benchmark, self._data.info, precision).trainings
-
-    def images_per_second(self, precision: str) -> float:
-        """Of all trainings together."""
-        units = [Unit(training, ()) for training in self.trainings(precision)]
-        rate = 0.0
-        for message in LocalExecutor(self._registry, self._device).run(units, self._data, judge=None):
-            if isinstance(message, Trained):
-                rate += EPOCHS * TRAINED_IMAGES / message.result.seconds
-            elif isinstance(message, CellDone):
-                raise RuntimeError(message.reason)
-        return rate
 
 
 def _row(

@@ -11,7 +11,8 @@ from torch import Generator
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.jobs import Training
 from aebench.registry import Registry
-from aebench.training import EpochLosses, TrainingResult, fit
+from aebench.training import EpochLosses, TrainingResult, fit_in_turns
+from aebench.turns import Turns
 
 
 def build_model(
@@ -31,9 +32,9 @@ def train(
     training: Training,
     device: torch.device,
     on_epoch: Callable[[EpochLosses], None],
-) -> TrainingResult:
-    """Fit a model as its training says, on data that lies on `device`; see `aebench.training.fit`."""
-    return fit(
+) -> Turns[TrainingResult]:
+    """Fit a model as its training says, on data that lies on `device`; see `aebench.training.fit_in_turns`."""
+    return fit_in_turns(
         model,
         data,
         epochs=training.epochs,

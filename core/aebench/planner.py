@@ -26,6 +26,7 @@ TRAINING_SOURCES = (
     "linear.py",
     "networks.py",
     "seeds.py",
+    "steps.py",
     "training.py",
 )
 EVALUATION_SOURCES = ("contracts/task.py", "work.py")

@@ -17,7 +17,7 @@ from aebench.building import build_model
 from aebench.config import Benchmark
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.datasets import load_dataset
-from aebench.executors import LocalExecutor
+from aebench.executors import Crew, LocalExecutor
 from aebench.hardware import choose_device, choose_precision
 from aebench.jobs import Cell
 from aebench.judges import ConvolutionalJudge, obtain_judge
@@ -52,7 +52,7 @@ class RunOptions:
 
     Attributes:
         device: auto, cpu, cuda or cuda:N.
-        jobs: trainings at once; None for one per core on the CPU, one on a CUDA device.
+        jobs: trainings at once; None for what suits the device, see `Crew`.
         data_dir: where data sets are kept.
         tracking_uri: None for MLFLOW_TRACKING_URI or MLflow's own default.
         experiment: None for "aebench-<dataset>".
@@ -115,7 +115,7 @@ def run(
         weights = store.weights(unit.training for unit in units)
         units = [replace(unit, weights=weights.get(unit.training.hash)) for unit in units]
     judge = _judge(matrix, todo, data, device, options.data_dir, progress)
-    executor = executor or LocalExecutor(registry, device, options.jobs)
+    executor = executor or LocalExecutor(registry, device, Crew.suited_to(device, options.jobs))
     recorder = _Recorder(matrix, registry, progress)
     with store.open_matrix(matrix, new=options.fresh) as target:
         for cell in matrix.cells:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Generator, Tensor, nn
@@ -13,8 +14,11 @@ from torch import Generator, Tensor, nn
 from aebench.contracts import Autoencoder, ImageDataset, Loss, SelfFitting, Split, Stage
 from aebench.contracts.autoencoder import StageLoss
 from aebench.errors import TrainingDiverged
+from aebench.steps import CapturedStep, Step
+from aebench.turns import Turns, at_once, on_own_stream
 
 EVALUATION_BATCH = 1000
+STEPS_PER_TURN = 8
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,16 @@ class EpochLosses:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Curves, and the wall-clock seconds of the fit alone: warm, synchronised, without data loading."""
+    """Curves, and the wall-clock seconds of the fit alone: warm, synchronised, without data loading.
+
+    Trainings that run at once share cores or device, and each takes longer than it would alone.
+    """
 
     epochs: tuple[EpochLosses, ...]
     seconds: float
 
 
-def fit(
+def fit_in_turns(
     model: Autoencoder,
     data: ImageDataset,
     *,
@@ -52,11 +59,12 @@ def fit(
     noise: Generator,
     precision: str = "fp32",
     on_epoch: Callable[[EpochLosses], None] = lambda losses: None,
-) -> TrainingResult:
+) -> Turns[TrainingResult]:
     """Train `model` in place on `data.train`; model and data are on the same device.
 
     Adam without weight decay. Every epoch draws a new permutation of the images and cuts it into full batches; the
-    few left over at its end wait for another epoch.
+    few left over at its end wait for another epoch. On CUDA a step is captured once and replayed from then on. A
+    training gives the same result whatever is done between its turns.
 
     Args:
         model: to be trained; left in evaluation mode.
@@ -73,33 +81,69 @@ def fit(
         TrainingDiverged: an epoch's loss was not finite.
     """
     if isinstance(model, SelfFitting):
-        started = _clock(data.train.images.device)
-        model.fit(data.train.images, noise)
-        seconds = _clock(data.train.images.device) - started
-        model.eval()
-        return TrainingResult((), seconds)
+        turns = _fit_itself(model, data.train, noise)
+    else:
+        stages = [stage for stage in model.stages(epochs) if stage.epochs > 0]
+        in_precision = _in_precision(precision, data.train.images.device)
+        batch_size = min(batch_size, len(data.train))
+        turns = _fit_stages(model, stages, in_precision, data, batch_size, learning_rate, batches, noise, on_epoch)
+    return on_own_stream(data.train.images.device, turns)
 
-    batch_size = min(batch_size, len(data.train))
-    in_precision = _in_precision(precision, data.train.images.device)
-    stages = [replace(stage, loss=in_precision(stage.loss)) for stage in model.stages(epochs) if stage.epochs > 0]
+
+fit = at_once(fit_in_turns)
+
+
+def _fit_itself(model: Autoencoder, train: Split, noise: Generator) -> Turns[TrainingResult]:
+    assert isinstance(model, SelfFitting)
+    yield  # others queue their work first: a fit cannot be interrupted
+    started = _clock(train.images.device)
+    model.fit(train.images, noise)
+    seconds = _clock(train.images.device) - started
+    model.eval()
+    return TrainingResult((), seconds)
+
+
+def _fit_stages(
+    model: Autoencoder,
+    stages: Sequence[Stage],
+    in_precision: Callable[[StageLoss], StageLoss],
+    data: ImageDataset,
+    batch_size: int,
+    learning_rate: float,
+    batches: Generator,
+    noise: Generator,
+    on_epoch: Callable[[EpochLosses], None],
+) -> Turns[TrainingResult]:
+    device = data.train.images.device
+    steps = len(data.train) // batch_size
     _warm_up(model, data.train, batch_size, in_precision)
-    started = _clock(data.train.images.device)
+    started = _clock(device)
     curves: list[EpochLosses] = []
     for stage in stages:
         with _only(model, stage.trains) as parameters:
-            optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+            step = Step(in_precision(stage.loss), data.train, parameters, learning_rate, noise)
+            take = CapturedStep(step, batch_size) if device.type == "cuda" else step
             for _ in range(stage.epochs):
                 _set_training(model, stage.trains)
-                sums = _train_one_epoch(stage, data.train, batch_size, optimizer, batches, noise)
+                step.sums.zero_()
+                order = torch.randperm(len(data.train), generator=batches).to(device)
+                for number, index in enumerate(order[: steps * batch_size].view(steps, batch_size), start=1):
+                    take(index)
+                    if number % STEPS_PER_TURN == 0:
+                        yield
                 model.eval()
-                validation = _mean_loss(stage, data.validation, noise)
-                total, reconstruction, penalty, watched = torch.stack([*sums, validation]).tolist()
-                losses = EpochLosses(len(curves) + 1, stage.name, total, reconstruction, penalty, watched)
-                if not torch.isfinite(sums).all():
-                    raise TrainingDiverged(f"the training loss became {total} in epoch {losses.epoch} ({stage.name})")
+                validation = _mean_loss(stage, data.validation, step.noise)
+                queued = torch.stack([*(step.sums / steps), validation])
+                yield  # others queue their work before this one waits for its own
+                losses = EpochLosses(len(curves) + 1, stage.name, *queued.tolist())
+                if not all(map(isfinite, (losses.total, losses.reconstruction, losses.penalty))):
+                    raise TrainingDiverged(
+                        f"the training loss became {losses.total} in epoch {losses.epoch} ({stage.name})"
+                    )
                 curves.append(losses)
                 on_epoch(losses)
-    return TrainingResult(tuple(curves), _clock(data.train.images.device) - started)
+            noise = step.noise
+    return TrainingResult(tuple(curves), _clock(device) - started)
 
 
 def _in_precision(precision: str, device: torch.device) -> Callable[[StageLoss], StageLoss]:
@@ -117,27 +161,6 @@ def _in_precision(precision: str, device: torch.device) -> Callable[[StageLoss],
     return lower
 
 
-def _train_one_epoch(
-    stage: Stage,
-    train: Split,
-    batch_size: int,
-    optimizer: torch.optim.Optimizer,
-    batches: Generator,
-    noise: Generator,
-) -> Tensor:
-    """Mean (total, reconstruction, penalty) over the epoch's batches, still on the device."""
-    steps = len(train) // batch_size
-    order = torch.randperm(len(train), generator=batches).to(train.images.device)
-    sums = torch.zeros(3, device=train.images.device)
-    for index in order[: steps * batch_size].view(steps, batch_size):
-        loss = stage.loss(train.x(index), noise)
-        optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        optimizer.step()
-        sums += _parts(loss)
-    return sums / steps
-
-
 @torch.no_grad()
 def _mean_loss(stage: Stage, split: Split, noise: Generator) -> Tensor:
     """Total loss per image in evaluation mode, a scalar on the device."""
@@ -147,16 +170,13 @@ def _mean_loss(stage: Stage, split: Split, noise: Generator) -> Tensor:
     return total / len(split)
 
 
-def _parts(loss: Loss) -> Tensor:
-    return torch.stack([loss.total.detach(), loss.reconstruction.detach(), loss.penalty.detach()])
-
-
 def _warm_up(model: Autoencoder, train: Split, batch_size: int, in_precision: Callable[[StageLoss], StageLoss]) -> None:
     """One step of a throw-away copy, so that the first epoch does not pay for lazy initialisation."""
     twin = copy.deepcopy(model).train()
-    device = train.images.device
-    in_precision(twin.loss)(train.x(slice(batch_size)), Generator(device).manual_seed(0)).total.backward()
-    torch.optim.Adam(twin.parameters(), fused=True).step()
+    noise = Generator(train.images.device).manual_seed(0)
+    Step(in_precision(twin.loss), train, list(twin.parameters()), 0.0, noise)(
+        torch.arange(batch_size, device=train.images.device)
+    )
 
 
 def _set_training(model: Autoencoder, trains: tuple[nn.Module, ...]) -> None:
@@ -183,6 +203,7 @@ class _only:
 
 
 def _clock(device: torch.device) -> float:
+    """Now, when all that this training has queued is done."""
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        torch.cuda.current_stream(device).synchronize()
     return time.perf_counter()

@@ -20,6 +20,7 @@ from aebench.jobs import Cell, Training
 from aebench.pictures import render
 from aebench.registry import Registry
 from aebench.training import EpochLosses, TrainingResult
+from aebench.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Unit:
         training: what to train.
         cells: what to ask of it then.
         weights: safetensors, where it has been trained already.
-        deferred: cells that somebody else will ask once it is trained; when its training fails, they fail with it.
+        deferred: cells that somebody else will ask once it is trained.
     """
 
     training: Training
@@ -58,6 +59,15 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class NotTrained:
+    """A training that failed, with a reason and a traceback."""
+
+    training: Training
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True)
 class CellDone:
     """An evaluated cell: `ok` with what it found, or `failed` with a reason and a traceback."""
 
@@ -79,7 +89,8 @@ class Started:
 
 
 Message = Started | EpochDone | Trained | CellDone
-Emit = Callable[[Message], None]
+Report = Message | NotTrained  # the executor decides what becomes of the cells that wait for a training that failed
+Emit = Callable[[Report], None]
 
 
 class Workplace:
@@ -109,24 +120,24 @@ class Workplace:
                 with suppress(Exception):
                     warm_up(self._data(None).info)
 
-    def work(self, unit: Unit, emit: Emit) -> None:
-        """Do everything in `unit` and emit what happens; an exception costs the cells it touches, no others."""
+    def work(self, unit: Unit, emit: Emit) -> Turns[None]:
+        """Do everything in `unit` and emit what happens; an exception costs what it touches, and no more."""
         emit(Started(unit.training))
         try:
-            model = self._train(unit, emit)
+            model = yield from self._train(unit, emit)
         except Exception as error:
-            for cell in (*unit.cells, *unit.deferred):
-                emit(_failed(cell, error, "training: "))
+            emit(NotTrained(unit.training, *_described(error)))
             return
         for cell in unit.cells:
+            yield
             started = time.perf_counter()
             try:
                 done = self._evaluate(model, cell)
             except Exception as error:
-                done = _failed(cell, error)
+                done = failed(cell, *_described(error))
             emit(replace(done, seconds=time.perf_counter() - started))
 
-    def _train(self, unit: Unit, emit: Emit) -> Autoencoder:
+    def _train(self, unit: Unit, emit: Emit) -> Turns[Autoencoder]:
         training = unit.training
         model = build_model(self._registry, training, self._input_shape).to(self._device)
         if unit.weights is not None:
@@ -134,7 +145,8 @@ class Workplace:
             model.eval()
         else:
             data = self._data(training.held_out)
-            result = train(model, data, training, self._device, lambda losses: emit(EpochDone(training, losses)))
+            turns = train(model, data, training, self._device, lambda losses: emit(EpochDone(training, losses)))
+            result = yield from turns
             emit(Trained(training, result, weights_of(model), str(self._device)))
         return model.requires_grad_(False)
 
@@ -162,10 +174,14 @@ class Workplace:
         return channels, height, width
 
 
-def _failed(cell: Cell, error: Exception, where: str = "") -> CellDone:
+def failed(cell: Cell, reason: str, traceback: str = "") -> CellDone:
+    return CellDone(cell, "failed", reason=reason, traceback=traceback)
+
+
+def _described(error: Exception) -> tuple[str, str]:
+    """One line, and a traceback."""
     message = str(error) if isinstance(error, AebenchError) else f"{type(error).__name__}: {error}"
-    trace = "".join(traceback.format_exception(error))
-    return CellDone(cell, "failed", reason=where + " ".join(message.split()), traceback=trace)
+    return " ".join(message.split()), "".join(traceback.format_exception(error))
 
 
 def _check(task: TaskRecord, evaluation: Evaluation) -> None:

@@ -1,5 +1,6 @@
 """Where work runs."""
 
+from aebench.executors.crew import Crew
 from aebench.executors.local import LocalExecutor
 
-__all__ = ["LocalExecutor"]
+__all__ = ["Crew", "LocalExecutor"]

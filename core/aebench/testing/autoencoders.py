@@ -20,7 +20,8 @@ from aebench.testing.checks import Nonconformance, check, expect
 from aebench.testing.parameters import reject_unknown_keys
 from aebench.testing.surroundings import scrambled_randomness, small_digits, small_judge, unchanged_randomness
 from aebench.training import TrainingResult, fit
-from aebench.work import CellDone, Message, Unit, Workplace
+from aebench.turns import all_at_once
+from aebench.work import CellDone, NotTrained, Report, Unit, Workplace
 
 Shape = tuple[int, int, int]
 
@@ -461,13 +462,15 @@ def runs_through_every_task(subject: AutoencoderUnderTest) -> int:
     cells = [cell for cell in plan(benchmark, data.info).cells if cell.skip is None]
     done: list[CellDone] = []
 
-    def emit(message: Message) -> None:
+    def emit(message: Report) -> None:
+        if isinstance(message, NotTrained):
+            raise Nonconformance("the model to be trained", message.reason)
         if isinstance(message, CellDone):
             done.append(message)
 
     workplace = Workplace(subject.registry, data, torch.device("cpu"), small_judge())
     for training in dict.fromkeys(cell.training for cell in cells):
-        workplace.work(Unit(training, tuple(cell for cell in cells if cell.training == training)), emit)
+        all_at_once(workplace.work(Unit(training, tuple(cell for cell in cells if cell.training == training)), emit))
     failed = [f"{cell.cell.task}: {cell.reason}" for cell in done if cell.status != "ok"]
     expect(not failed, "every task to take the model", "; ".join(failed))
     return len(done)

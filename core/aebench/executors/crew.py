@@ -1,0 +1,54 @@
+"""Who does the work: how many processes train, how many trainings each of them has in hand, and how many evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from aebench.hardware import cores
+
+# A network of this size fills a few per cent of a large GPU.
+TRAININGS_SIDE_BY_SIDE = 8
+MOST_EVALUATORS = 8  # on a CUDA device, where each has a context of its own and some memory
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Processes by what they do.
+
+    Attributes:
+        trainers: processes that train.
+        side_by_side: trainings that take turns in each of them.
+        evaluators: processes that ask trained models the tasks.
+        trainers_evaluate: trainers ask their own models the tasks that are quick to start, and leave the others to
+            the evaluators; otherwise trainers only train.
+    """
+
+    trainers: int
+    side_by_side: int
+    evaluators: int
+    trainers_evaluate: bool
+
+    def __post_init__(self) -> None:
+        if self.trainers_evaluate and self.side_by_side > 1:
+            raise ValueError("a trainer that evaluates keeps its other trainings waiting")
+
+    @classmethod
+    def suited_to(cls, device: torch.device, jobs: int | None = None) -> Crew:
+        """On the CPU a trainer per core; on CUDA one trainer, whose trainings share the device.
+
+        On networks of this size two trainings on a thread each are faster than two threads on one training.
+
+        Args:
+            device: where to work.
+            jobs: trainings at once; None for what suits the device.
+        """
+        if device.type == "cpu":
+            return cls(trainers=jobs or cores(), side_by_side=1, evaluators=1, trainers_evaluate=True)
+        return cls(
+            trainers=1,
+            side_by_side=jobs or TRAININGS_SIDE_BY_SIDE,
+            evaluators=max(1, min(cores() - 1, MOST_EVALUATORS)),
+            trainers_evaluate=False,
+        )

@@ -1,0 +1,241 @@
+"""The driver's side of the workers: deals units, collects messages, and makes up for workers that end early.
+
+What fails while others train in the same process may have failed because of them: the device's memory is shared, and
+so is an illegal access. It is therefore tried again in a process of its own, and only what fails alone has failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import threading
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+
+from aebench.errors import AebenchError
+from aebench.executors.crew import Crew
+from aebench.executors.worker import DEVICE_IS_BROKEN, Idle, Orders, start
+from aebench.jobs import Cell, Training
+from aebench.work import CellDone, Message, NotTrained, Report, Trained, Unit, failed
+
+GRACE_SECONDS = 5.0  # for a worker that has nothing left to do
+
+
+@dataclass
+class _Worker:
+    """A process, the pipe to it, and the cells that it has not reported yet, by training."""
+
+    process: SpawnProcess
+    pipe: Connection
+    orders: Orders
+    is_evaluator: bool
+    is_ready: bool = False  # has asked for work at least once
+    is_idle: bool = False
+    has_been_dismissed: bool = False
+    in_hand: dict[Training, _InHand] = field(default_factory=dict)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether what fails here has failed by itself."""
+        return self.orders.side_by_side == 1
+
+
+@dataclass
+class _InHand:
+    unit: Unit
+    left: list[Cell]
+
+
+class Pool:
+    """Workers, and the thread that deals units to them and collects their messages.
+
+    Args:
+        units: what is to be done.
+        crew: by how many.
+        slow: tasks that are slow to start, by name.
+        orders: for every worker, but for what depends on its place in the crew.
+    """
+
+    def __init__(self, units: Sequence[Unit], crew: Crew, slow: Collection[str], orders: Orders) -> None:
+        self._orders = orders
+        self._queue: queue.SimpleQueue[Message | BaseException | None] = queue.SimpleQueue()
+        asked = {cell.task for unit in units for cell in unit.cells}
+        handed_over = asked.intersection(slow) if crew.trainers_evaluate else asked
+        # Long units first, so that no worker is left alone with one at the end.
+        split = [_split(unit, handed_over) for unit in sorted(units, key=lambda unit: -len(unit.cells))]
+        self._trainings = deque(unit for unit, _ in split if unit is not None)
+        self._alone: deque[Unit] = deque()  # failed in company
+        self._evaluations = deque(unit for _, units in split for unit in units)
+        self._stopping = False
+        self._no_evaluator = ""  # why there is none any more
+        self._side_by_side = crew.side_by_side
+        self._warms_up = tuple(sorted(asked.intersection(slow)))
+        self._workers = [self._start_trainer() for _ in range(min(crew.trainers, len(self._trainings)))]
+        evaluations = sum(len(unit.deferred) for unit in self._trainings) + len(self._evaluations)
+        self._workers += [self._start_evaluator() for _ in range(min(crew.evaluators, evaluations))]
+        self._thread = threading.Thread(target=self._pump, name="aebench-workers", daemon=True)
+        self._thread.start()
+
+    def messages(self) -> Iterator[Message]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def stop(self) -> None:
+        self._stopping = True
+        for waiting in (self._trainings, self._alone, self._evaluations):
+            waiting.clear()
+        for worker in list(self._workers):
+            worker.process.terminate()
+        self._thread.join(timeout=10)
+        for worker in list(self._workers):
+            worker.process.kill()
+
+    def _start_trainer(self, alone: bool = False) -> _Worker:
+        return self._start(replace(self._orders, side_by_side=1 if alone else self._side_by_side), is_evaluator=False)
+
+    def _start_evaluator(self) -> _Worker:
+        return self._start(replace(self._orders, warms_up=self._warms_up), is_evaluator=True)
+
+    def _start(self, orders: Orders, is_evaluator: bool) -> _Worker:
+        process, pipe = start(orders)
+        return _Worker(process, pipe, orders, is_evaluator)
+
+    def _pump(self) -> None:
+        try:
+            while self._workers:
+                for ready in connection.wait([worker.pipe for worker in self._workers]):
+                    worker = next(worker for worker in self._workers if worker.pipe is ready)
+                    try:
+                        self._receive(worker, worker.pipe.recv())
+                    except (EOFError, OSError):
+                        self._bury(worker)
+                self._deal()
+            if self._trainings or self._alone or self._evaluations:
+                raise AebenchError("the worker processes ended before all work was done")
+        except BaseException as error:
+            self._queue.put(error)
+        else:
+            self._queue.put(None)
+
+    def _receive(self, worker: _Worker, item: Report | Idle) -> None:
+        match item:
+            case Idle():
+                worker.is_ready = worker.is_idle = True
+                return
+            case NotTrained():
+                self._give_up(worker, item.training, f"training: {item.reason}", item.traceback)
+                return
+            case Trained():
+                unit = worker.in_hand[item.training].unit
+                self._evaluations.extend(_handed_over(item.training, unit.deferred, item.weights))
+                self._left(worker, item.training, list(unit.cells))
+            case CellDone():
+                left = worker.in_hand[item.cell.training].left
+                self._left(worker, item.cell.training, [cell for cell in left if cell != item.cell])
+        self._queue.put(item)
+
+    def _left(self, worker: _Worker, training: Training, cells: list[Cell]) -> None:
+        """Take note of what a worker has still to report of a unit."""
+        if cells:
+            worker.in_hand[training].left = cells
+        else:
+            del worker.in_hand[training]
+
+    def _give_up(self, worker: _Worker, training: Training, reason: str, traceback: str = "") -> None:
+        """What is left of a unit fails, unless it might have done better alone."""
+        job = worker.in_hand.pop(training)
+        if worker.is_alone:
+            self._fail(job.left, reason, traceback)
+        else:
+            self._alone.append(job.unit)
+
+    def _deal(self) -> None:
+        """Give every idle worker something to do, or tell it that nothing will come."""
+        if self._alone and not self._stopping and not any(self._trainers()):
+            self._workers.append(self._start_trainer(alone=True))
+        if self._no_evaluator:
+            while self._evaluations:
+                self._fail(self._evaluations.popleft().cells, self._no_evaluator)
+        for worker in [worker for worker in self._workers if worker.is_idle]:
+            unit = self._next_for(worker)
+            if unit is None and worker.is_evaluator and self._is_training():
+                continue  # a trained model may come yet
+            worker.is_idle = False
+            if unit is None:
+                worker.has_been_dismissed = True
+            else:
+                worker.in_hand[unit.training] = _InHand(unit, [*unit.cells, *unit.deferred])
+            with contextlib.suppress(OSError):  # it has just died, and will be buried
+                worker.pipe.send(unit)
+
+    def _next_for(self, worker: _Worker) -> Unit | None:
+        waiting = [self._evaluations] if worker.is_evaluator else [self._trainings]
+        if worker.is_alone and not worker.is_evaluator:
+            waiting.append(self._alone)
+        return next((units.popleft() for units in waiting if units), None)
+
+    def _trainers(self) -> Iterator[_Worker]:
+        return (worker for worker in self._workers if not worker.is_evaluator)
+
+    def _is_training(self) -> bool:
+        return bool(self._trainings or self._alone or any(worker.in_hand for worker in self._trainers()))
+
+    def _bury(self, worker: _Worker) -> None:
+        """A worker has ended: as told, or by a crash, which costs what it had in hand."""
+        self._workers.remove(worker)
+        worker.process.join(GRACE_SECONDS)
+        worker.process.kill()  # a thread that a plugin left behind must not keep it alive
+        worker.process.join()
+        worker.pipe.close()
+        if worker.has_been_dismissed and not worker.in_hand and worker.process.exitcode == 0:
+            return
+        reason = f"the worker process died ({_exit_reason(worker.process.exitcode)})"
+        if not worker.is_ready:  # another one would not fare better
+            if worker.is_evaluator:
+                if not any(other.is_evaluator for other in self._workers):
+                    self._no_evaluator = reason
+            elif (self._trainings or self._alone) and not any(self._trainers()):
+                raise AebenchError(f"{reason} before it could take up any work")
+            return
+        for training in list(worker.in_hand):
+            self._give_up(worker, training, reason)
+        if self._stopping:
+            return
+        if worker.is_evaluator and (self._is_training() or self._evaluations):
+            self._workers.append(self._start_evaluator())
+        elif not worker.is_evaluator and self._trainings:
+            self._workers.append(self._start_trainer())
+
+    def _fail(self, cells: Iterable[Cell], reason: str, traceback: str = "") -> None:
+        for cell in cells:
+            self._queue.put(failed(cell, reason, traceback))
+
+
+def _split(unit: Unit, handed_over: Collection[str]) -> tuple[Unit | None, list[Unit]]:
+    """What a trainer does of a unit, and what evaluators can do at once because the model is already trained."""
+    own = tuple(cell for cell in unit.cells if cell.task not in handed_over)
+    others = tuple(cell for cell in unit.cells if cell.task in handed_over)
+    if unit.weights is None:
+        return replace(unit, cells=own, deferred=others), []
+    return replace(unit, cells=own) if own else None, _handed_over(unit.training, others, unit.weights)
+
+
+def _handed_over(training: Training, cells: Iterable[Cell], weights: bytes) -> list[Unit]:
+    """A unit for each cell, so that several evaluators can share them."""
+    return [Unit(training, (cell,), weights) for cell in cells]
+
+
+def _exit_reason(code: int | None) -> str:
+    if code == DEVICE_IS_BROKEN:
+        return "the CUDA device could not be used any more"
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"{name}, perhaps out of memory" if name == "SIGKILL" else name
+    return f"exit code {code}"

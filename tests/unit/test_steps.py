@@ -1,0 +1,129 @@
+"""A captured step does what the step does: the same weights, losses and noise, also when a capture breaks off."""
+
+import warnings
+
+import pytest
+import torch
+from torch import Generator
+
+from aebench.steps import STEPS_BEFORE_CAPTURE, CapturedStep, Step, cuda_graph
+
+STEPS = STEPS_BEFORE_CAPTURE + 4
+
+
+def _step(model, digits, device="cpu"):
+    model.train()
+    noise = Generator(device).manual_seed(3)
+    return Step(model.loss, digits.train, list(model.parameters()), 1e-3, noise)
+
+
+def _batches(device="cpu"):
+    return torch.arange(STEPS * 32, device=device).view(STEPS, 32)
+
+
+def _taken(model, digits, wrap=lambda step: step, device="cpu"):
+    """Weights, summed losses and the next random number after some steps."""
+    step = _step(model, digits, device)
+    take = wrap(step)
+    for index in _batches(device):
+        take(index)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    return state | {"sums": step.sums, "noise": torch.rand(3, device=device, generator=step.noise)}
+
+
+def _assert_same(found, expected):
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_it_is_recorded_once_and_then_replayed_on_every_batch(build, digits):
+    recordings, replays = [], []
+
+    def record(step, index):
+        recordings.append(len(recordings))
+
+        def replay():
+            replays.append(index.clone())
+            step(index)
+
+        return replay
+
+    expected = _taken(build("vae"), digits)
+    found = _taken(build("vae"), digits, lambda step: CapturedStep(step, 32, record))
+    _assert_same(found, expected)
+    assert len(recordings) == 1
+    assert torch.equal(torch.stack(replays), _batches()[STEPS_BEFORE_CAPTURE:])
+
+
+def test_a_recording_that_breaks_off_changes_nothing(build, digits):
+    noises = []
+
+    def record(step, index):
+        noises.append(step.noise)
+        torch.rand(5, generator=step.noise)
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    expected = _taken(build("vae"), digits)
+    steps = []
+    found = _taken(build("vae"), digits, lambda step: steps.append(step) or CapturedStep(step, 32, record))
+    _assert_same(found, expected)
+    assert len(noises) == 1  # it is not tried again
+    assert steps[0].noise is not noises[0]
+
+
+def test_adam_is_capturable_only_while_it_is_captured(build, digits):
+    step = _step(build("vanilla"), digits)
+    settings = step._optimizer.param_groups[0]
+    seen = []
+
+    def capture():
+        with step.capturable():
+            seen.append(settings["capturable"])
+            raise RuntimeError("broke off")
+
+    with pytest.raises(RuntimeError, match="broke off"):
+        capture()
+    assert (seen, settings["capturable"]) == ([True], False)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ["shallow", "vanilla", "sparse", "denoising", "vae", "beta_vae_strict", "vq_vae"])
+def test_a_cuda_graph_gives_what_the_step_gives(build, digits, name):
+    data = digits.to("cuda")
+    graphs = []
+
+    def record(step, index):
+        graphs.append(cuda_graph(step, index))
+        return graphs[-1]
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = _taken(build(name).cuda(), data, device="cuda")
+        found = _taken(build(name).cuda(), data, lambda step: CapturedStep(step, 32, record), device="cuda")
+    stream.synchronize()
+    assert len(graphs) == 1
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+@pytest.mark.cuda
+def test_a_loss_that_looks_at_values_is_trained_as_it_is_written(build, digits):
+    model, twin = build("vanilla").cuda(), build("vanilla").cuda()
+    plain = twin.loss
+
+    def looks(x, generator):
+        loss = plain(x, generator)
+        assert loss.total.item() > 0
+        return loss
+
+    twin.loss = looks
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        expected = _taken(model, digits.to("cuda"), device="cuda")
+        found = _taken(twin, digits.to("cuda"), lambda step: CapturedStep(step, 32), device="cuda")
+    stream.synchronize()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=key)
