@@ -11,11 +11,12 @@ import torch
 from platformdirs import user_cache_path
 
 from aebench.hardware import cores
-from benchmarks import scaling, side_by_side, start_up, training, whole_run
+from benchmarks import profile, scaling, side_by_side, start_up, training, whole_run
 
 PARTS = {
     "start_up": start_up,
     "training": training,
+    "profile": profile,
     "side_by_side": side_by_side,
     "scaling": scaling,
     "whole_run": whole_run,

@@ -17,10 +17,10 @@ from aebench.work import Trained, Unit
 
 class Runner:
     def __init__(self, registry: Registry, data_dir: Path, device: str) -> None:
-        self._registry = registry
+        self.registry = registry
         self._device = torch.device(device)
         record = registry.dataset("mnist").record
-        self._data = load_dataset(record, record.params(), data_dir, 42)
+        self.data = load_dataset(record, record.params(), data_dir, 42)
 
     def trainings(self, seeds: int, epochs: int, precision: str = "fp32") -> tuple[Training, ...]:
         config = {
@@ -30,13 +30,13 @@ class Runner:
             ("seeds",): seeds,
             ("training", "epochs"): epochs,
         }
-        return plan(load_benchmark(self._registry, None, config), self._data.info, precision).trainings
+        return plan(load_benchmark(self.registry, None, config), self.data.info, precision).trainings
 
     def seconds(self, seeds: int, epochs: int, precision: str = "fp32") -> list[float]:
         """What each of these trainings took by its own clock, without start-up, beside the others."""
         units = [Unit(training, ()) for training in self.trainings(seeds, epochs, precision)]
-        executor = LocalExecutor(self._registry, self._device, Crew.suited_to(self._device))
-        messages = executor.run(units, self._data, judge=None)
+        executor = LocalExecutor(self.registry, self._device, Crew.suited_to(self._device))
+        messages = executor.run(units, self.data, judge=None)
         seconds = [message.result.seconds for message in messages if isinstance(message, Trained)]
         if len(seconds) < seeds:
             raise RuntimeError(f"{seeds - len(seconds)} of {seeds} trainings failed")

@@ -1,0 +1,63 @@
+"""Profile: where the time of a training step goes on the CPU, vanilla on MNIST, on one thread as a trainer has it."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Generator
+from torch.profiler import ProfilerActivity, profile
+
+from aebench.building import build_model
+from aebench.contracts import Autoencoder, ImageDataset, Split
+from aebench.registry import create_registry
+from aebench.training import fit
+from benchmarks.baseline import BATCH_SIZE
+from benchmarks.ceiling import training_flops
+from benchmarks.runner import Runner
+
+STEPS = 100
+PRODUCTS = "matrix products"
+GROUPS = {  # by how the names of operators begin
+    PRODUCTS: ("mkldnn::_linear_pointwise", "aten::mm", "aten::addmm"),
+    "copies, conversions": ("aten::copy_", "aten::index_select", "aten::div_"),
+    "Adam": ("aten::_fused_adam_", "Optimizer.", "aten::_foreach_add_"),
+    "batch norm, ReLU": ("aten::native_batch_norm", "aten::clamp_min", "aten::threshold_backward"),
+    "cross-entropy": ("aten::sigmoid", "aten::abs", "aten::prod", "aten::log_", "aten::addcmul_", "aten::sub"),
+}
+REST = "all others"
+
+
+def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    runner = Runner(create_registry(), options.data_dir, "cpu")
+    train = Split(runner.data.train.images[: STEPS * BATCH_SIZE])
+    data = replace(runner.data, train=train, validation=Split(train.images[:1]))
+    model = build_model(runner.registry, runner.trainings(1, 1)[0], data.info.input_shape)
+    flops = training_flops(copy.deepcopy(model)) * BATCH_SIZE
+    results = {}
+    for precision in ("fp32", "bf16"):
+        milliseconds = _milliseconds_per_step(copy.deepcopy(model), data, precision)
+        total = sum(milliseconds.values())
+        shares = ", ".join(f"{name} {value / total:.0%}" for name, value in milliseconds.items())
+        rate = flops / milliseconds[PRODUCTS] / 1e6
+        print(f"{precision}: {total:.1f} ms a step: {shares}; the products at {rate:.0f} GFLOP/s")
+        results[precision] = milliseconds
+    return results
+
+
+def _milliseconds_per_step(model: Autoencoder, data: ImageDataset, precision: str) -> dict[str, float]:
+    """By group of operators; the profiler's own time is in it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    budget: dict[str, Any] = {"epochs": 1, "batch_size": BATCH_SIZE, "learning_rate": 1e-3, "precision": precision}
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+        fit(model, data, batches=Generator().manual_seed(1), noise=Generator().manual_seed(2), **budget)
+    torch.set_num_threads(threads)
+    sums = dict.fromkeys([*GROUPS, REST], 0.0)
+    for event in profiler.key_averages():
+        group = next((group for group, names in GROUPS.items() if event.key.startswith(names)), REST)
+        sums[group] += event.self_cpu_time_total / 1000 / STEPS
+    return sums
