@@ -214,6 +214,33 @@ class LooksAtValues(Good):
         return replace(loss) if loss.total.item() > 0 else loss
 
 
+class CountsInPython(Good):
+    """Anneals its penalty by an attribute."""
+
+    steps = 0
+
+    def loss(self, x, generator):
+        self.steps += 1
+        loss = super().loss(x, generator)
+        penalty = loss.penalty * min(1, self.steps / 100)
+        return Loss(loss.reconstruction + penalty, loss.reconstruction, penalty)
+
+
+class CountsInABuffer(Good):
+    """The same, where it is saved, moved and recorded with the model."""
+
+    def __init__(self, input_shape, latent_dim, params):
+        super().__init__(input_shape, latent_dim, params)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def loss(self, x, generator):
+        if self.training:
+            self.steps += 1
+        loss = super().loss(x, generator)
+        penalty = loss.penalty * (self.steps / 100).clamp(max=1)
+        return Loss(loss.reconstruction + penalty, loss.reconstruction, penalty)
+
+
 class Unlearns(Good):
     def loss(self, x, generator):
         reconstruction = binary_cross_entropy(self.reconstruct_logits(x, True, generator), 1 - x).mean()
@@ -281,6 +308,7 @@ MODEL_DEFECTS = [
     (autoencoders.saved_models_come_back, record(LearnsOutsideTheState), "gives something else"),
     (autoencoders.follows_its_device, record(TensorLeftBehind), "on 'meta'"),
     (autoencoders.follows_its_device, record(LooksAtValues), "on 'meta'"),
+    (autoencoders.a_step_keeps_no_count, record(CountsInPython), "'end to end' gave"),
     (autoencoders.training_lowers_the_loss, record(GradientUphill), "went from"),
     (autoencoders.training_lowers_the_loss, record(FitsBadly), "went from"),
     (autoencoders.parameters_are_checked, record(Good, params=LaxParams), "accepted"),
@@ -296,6 +324,12 @@ def _name(value):
 @pytest.mark.parametrize("check", autoencoders.CHECKS, ids=lambda check: check.name)
 def test_training_in_turns_is_no_defect(check):
     assert check(AutoencoderUnderTest(record(TakesTurns))).message == ""
+
+
+def test_a_count_in_a_buffer_is_no_defect():
+    subject = AutoencoderUnderTest(record(CountsInABuffer))
+    assert autoencoders.a_step_keeps_no_count(subject).message == ""
+    assert autoencoders.saved_models_come_back(subject).message == ""
 
 
 @pytest.mark.parametrize(("check", "defective", "seen"), MODEL_DEFECTS, ids=_name)

@@ -112,7 +112,8 @@ class Autoencoder(nn.Module):
     the generator it is given, and only when `stochastic` asks for it.
 
     A training step has to stay a pure function of parameters, buffers, batch and noise: no Python that depends on
-    values, no `.item()`, so that it can be captured in a CUDA graph or run side by side with others.
+    values, no `.item()`, no count in an attribute. On CUDA it is recorded in a graph after its first calls, and from
+    then on replayed without its Python; a schedule belongs into a buffer, or into stages.
 
     Args:
         input_shape: (C, H, W) of one image.

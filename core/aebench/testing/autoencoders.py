@@ -387,6 +387,34 @@ def global_randomness_is_left_alone(subject: AutoencoderUnderTest) -> int:
 
 
 @check("aebench.contracts.Autoencoder")
+def a_step_keeps_no_count(subject: AutoencoderUnderTest) -> int:
+    """The same parameters, buffers, batch and noise give the same loss: on CUDA a step is recorded and then replayed.
+
+    What Python counted beside the buffers would stand still there. A schedule belongs into a buffer, or into stages.
+    """
+    looked_at = 0
+    for case, model in subject.cases():
+        if isinstance(model, SelfFitting):
+            continue
+        buffers = {buffer: buffer.clone() for buffer in model.buffers()}
+        x = _images(model.input_shape, IMAGES)
+        for stage in model.stages(10):
+            for module in stage.trains:
+                module.train()
+            totals = []
+            for _ in range(3):
+                with torch.no_grad():
+                    for buffer, value in buffers.items():
+                        buffer.copy_(value)
+                totals.append(float(stage.loss(x, _seeded()).total.detach()))
+            model.eval()
+            seen = f"{case}: stage '{stage.name}' gave {', '.join(f'{total:.6g}' for total in totals)}"
+            expect(len(set(totals)) == 1, "the same loss from the same state, batch and noise", seen)
+            looked_at += 1
+    return max(looked_at, 1)
+
+
+@check("aebench.contracts.Autoencoder")
 def follows_its_device(subject: AutoencoderUnderTest) -> int:
     """A moved model keeps all its tensors together, and a training step asks for no values on the way.
 
@@ -488,6 +516,7 @@ CHECKS = (
     saved_models_come_back,
     inputs_are_left_alone,
     global_randomness_is_left_alone,
+    a_step_keeps_no_count,
     follows_its_device,
     capabilities_are_true,
     parameters_are_checked,
