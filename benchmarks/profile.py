@@ -53,11 +53,13 @@ def _milliseconds_per_step(model: Autoencoder, data: ImageDataset, precision: st
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     budget: dict[str, Any] = {"epochs": 1, "batch_size": BATCH_SIZE, "learning_rate": 1e-3, "precision": precision}
-    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
-        fit(model, data, batches=Generator().manual_seed(1), noise=Generator().manual_seed(2), **budget)
-    torch.set_num_threads(threads)
+    try:
+        with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+            fit(model, data, batches=Generator().manual_seed(1), noise=Generator().manual_seed(2), **budget)
+    finally:
+        torch.set_num_threads(threads)
     sums = dict.fromkeys([*GROUPS, REST], 0.0)
     for event in profiler.key_averages():
         group = next((group for group, names in GROUPS.items() if event.key.startswith(names)), REST)
-        sums[group] += event.self_cpu_time_total / 1000 / STEPS
+        sums[group] += event.self_cpu_time_total / 1000 / (STEPS + 1)  # one more to warm up
     return sums

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,7 +14,7 @@ from aebench.executors import Crew, LocalExecutor
 from aebench.jobs import Training
 from aebench.planner import plan
 from aebench.registry import Registry
-from aebench.work import Trained, Unit
+from aebench.work import Message, Trained, Unit
 
 
 class Runner:
@@ -34,10 +36,25 @@ class Runner:
 
     def seconds(self, seeds: int, epochs: int, precision: str = "fp32") -> list[float]:
         """What each of these trainings took by its own clock, without start-up, beside the others."""
+        messages = self._run(seeds, epochs, precision)
+        return [message.result.seconds for message in messages if isinstance(message, Trained)]
+
+    def seconds_for_all(self, seeds: int, epochs: int) -> float:
+        """From the moment when the first of these trainings is warm to that when the last is done."""
+        starts, ends = [], []
+        for message in self._run(seeds, epochs, "fp32"):
+            if isinstance(message, Trained):
+                ends.append(time.perf_counter())
+                starts.append(ends[-1] - message.result.seconds)
+        return max(ends) - min(starts)
+
+    def _run(self, seeds: int, epochs: int, precision: str) -> Iterator[Message]:
         units = [Unit(training, ()) for training in self.trainings(seeds, epochs, precision)]
-        executor = LocalExecutor(self.registry, self._device, Crew.suited_to(self._device))
-        messages = executor.run(units, self.data, judge=None)
-        seconds = [message.result.seconds for message in messages if isinstance(message, Trained)]
-        if len(seconds) < seeds:
-            raise RuntimeError(f"{seeds - len(seconds)} of {seeds} trainings failed")
-        return seconds
+        trained = 0
+        for message in LocalExecutor(self.registry, self._device, Crew.suited_to(self._device)).run(
+            units, self.data, judge=None
+        ):
+            trained += isinstance(message, Trained)
+            yield message
+        if trained < seeds:
+            raise RuntimeError(f"{seeds - trained} of {seeds} trainings failed")

@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from aebench.executors.crew import TRAININGS_SIDE_BY_SIDE
 from aebench.hardware import cores
 from benchmarks.measuring import Spread
 from benchmarks.start_up import AEBENCH
@@ -19,7 +20,7 @@ EPOCHS = 300
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    jobs = sorted({1, cores()}) if options.device == "cpu" else [1]
+    jobs = sorted({1, cores() if options.device == "cpu" else TRAININGS_SIDE_BY_SIDE})
     cases = [(models, workers) for models in (1, 3, 9) for workers in jobs]
     seconds: dict[tuple[int, int], list[float]] = {case: [] for case in cases}
     for _ in range(options.repeats):

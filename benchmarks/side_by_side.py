@@ -23,7 +23,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     seconds: dict[int, list[float]] = defaultdict(list)
     for _ in range(options.repeats):
         for count in (1, seeds):
-            seconds[count].append(max(runner.seconds(count, epochs)))
+            seconds[count].append(runner.seconds_for_all(count, epochs))
     ratio = Spread.of([many / one for one, many in zip(seconds[1], seconds[seeds], strict=True)])
     for count, values in seconds.items():
         print(f"{epochs} epochs, {count} at once: {Spread.of(values)} s until the last is done")

@@ -65,7 +65,7 @@ def run(
     precision: Precision = None,
     device: Device = "auto",
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at once.  [default: one per core; eight on CUDA]")
+        int | None, typer.Option(min=1, help="Trainings at once.  [default: one per core; several on CUDA]")
     ] = None,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,

@@ -16,7 +16,7 @@ from rich.text import Text
 from aebench.jobs import Training
 from aebench.planner import Plan
 from aebench.results import MatrixResults, TaskInfo
-from aebench.work import CellDone, EpochDone, Message, Started, Trained, Unit
+from aebench.work import CellDone, EpochDone, Message, Postponed, Started, Trained, Unit
 
 
 class RunProgress:
@@ -60,6 +60,8 @@ class RunProgress:
             self._live.update(message)
         if isinstance(message, CellDone) and message.status == "failed":
             self._print(f"failed   {_cell_name(message)}: {message.reason}")
+        elif isinstance(message, Postponed):
+            self._print(f"again    {_training_name(message.training)} will be trained by itself: {message.reason}")
         elif self._live is None and isinstance(message, CellDone):
             self._print(f"ok       {_cell_name(message)} ({message.seconds:.1f} s)")
         elif self._live is None and isinstance(message, Trained):
@@ -84,6 +86,7 @@ class _LiveProgress:
         self._current = Progress(TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
         self._live = Live(Group(self._overall, self._current), console=console, transient=True)
         self._bars: dict[Training, TaskID] = {}
+        self._epochs: dict[Training, int] = {}  # furthest seen: a training that is tried again begins anew
         self._work_left = 0.0
         self._work = 0.0
 
@@ -108,7 +111,8 @@ class _LiveProgress:
         if isinstance(message, EpochDone):
             losses = message.losses
             self._current.update(bar, completed=losses.epoch, state=f"epoch {losses.epoch}, loss {losses.total:.2f}")
-            self._work_left -= 1
+            self._work_left -= max(0, losses.epoch - self._epochs.get(training, 0))
+            self._epochs[training] = max(losses.epoch, self._epochs.get(training, 0))
         elif isinstance(message, Trained):
             self._current.update(bar, completed=training.epochs, state="evaluating")
         elif isinstance(message, CellDone):

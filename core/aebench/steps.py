@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from aebench.contracts import Split
 from aebench.contracts.autoencoder import StageLoss
+from aebench.errors import one_line
 
 # Adam's state, the workspaces of libraries and the allocator's cache have to be there before a step can be captured.
 STEPS_BEFORE_CAPTURE = 3
@@ -64,6 +66,19 @@ class Step:
                 group["capturable"] = False
 
 
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Inside, whatever makes the host wait for the CUDA device, as `.item()` does, is a RuntimeError."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
 def cuda_graph(step: Step, index: Tensor) -> Callable[[], None]:
     """What a step would queue on the current CUDA stream, to be queued at every call; nothing is run now."""
     graph = torch.cuda.CUDAGraph()
@@ -82,34 +97,39 @@ class CapturedStep:
         step: to be recorded after its first calls.
         batch_size: images in every batch.
         record: how; a CUDA graph unless told otherwise.
+
+    Attributes:
+        why_not: what kept it from being recorded; empty as long as nothing did.
     """
 
     def __init__(
         self, step: Step, batch_size: int, record: Callable[[Step, Tensor], Callable[[], None]] = cuda_graph
     ) -> None:
+        self.why_not = ""
         self._step = step
         self._index = torch.zeros(batch_size, dtype=torch.int64, device=step.sums.device)
         self._record = record
         self._calls = 0
-        self._work = self._as_written
+        self._replay: Callable[[], None] | None = None
 
     def __call__(self, index: Tensor) -> None:
         """One step on the images at `index`, (batch_size,) int64 on the device."""
         self._index.copy_(index)
         if self._calls == STEPS_BEFORE_CAPTURE:
-            self._work = self._recorded()
+            self._replay = self._recorded()
         self._calls += 1
-        self._work()
+        if self._replay is None:
+            self._step(self._index)
+        else:
+            self._replay()
 
-    def _as_written(self) -> None:
-        self._step(self._index)
-
-    def _recorded(self) -> Callable[[], None]:
+    def _recorded(self) -> Callable[[], None] | None:
         state = self._step.noise.get_state()
         try:
             return self._record(self._step, self._index)
-        except Exception:
+        except Exception as error:
+            self.why_not = one_line(error)
             # A capture that breaks off leaves its generator unusable.
             self._step.noise = Generator(self._index.device)
             self._step.noise.set_state(state)
-            return self._as_written
+            return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 
@@ -13,12 +13,12 @@ from torch import Generator, Tensor, nn
 
 from aebench.contracts import Autoencoder, ImageDataset, Loss, SelfFitting, Split, Stage
 from aebench.contracts.autoencoder import StageLoss
-from aebench.errors import TrainingDiverged
-from aebench.steps import CapturedStep, Step
+from aebench.errors import TrainingDiverged, one_line
+from aebench.steps import CapturedStep, Step, no_waiting
 from aebench.turns import Turns, at_once, on_own_stream
 
 EVALUATION_BATCH = 1000
-STEPS_PER_TURN = 8
+STEPS_PER_TURN = 16
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,18 @@ class EpochLosses:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Curves, and the wall-clock seconds of the fit alone: warm, synchronised, without data loading.
+    """What a training was like.
 
-    Trainings that run at once share cores or device, and each takes longer than it would alone.
+    Attributes:
+        epochs: the curves; empty for a model that fits itself.
+        seconds: of the fit alone, by the clock on the wall: warm, synchronised, without data loading. Trainings that
+            run at once share cores or device, and each takes longer than it would alone.
+        why_not_recorded: what kept steps from being recorded as CUDA graphs; empty where nothing did, and on the CPU.
     """
 
     epochs: tuple[EpochLosses, ...]
     seconds: float
+    why_not_recorded: str = ""
 
 
 def fit_in_turns(
@@ -83,10 +88,9 @@ def fit_in_turns(
     if isinstance(model, SelfFitting):
         turns = _fit_itself(model, data.train, noise)
     else:
-        stages = [stage for stage in model.stages(epochs) if stage.epochs > 0]
         in_precision = _in_precision(precision, data.train.images.device)
         batch_size = min(batch_size, len(data.train))
-        turns = _fit_stages(model, stages, in_precision, data, batch_size, learning_rate, batches, noise, on_epoch)
+        turns = _fit_stages(model, epochs, in_precision, data, batch_size, learning_rate, batches, noise, on_epoch)
     return on_own_stream(data.train.images.device, turns)
 
 
@@ -105,7 +109,7 @@ def _fit_itself(model: Autoencoder, train: Split, noise: Generator) -> Turns[Tra
 
 def _fit_stages(
     model: Autoencoder,
-    stages: Sequence[Stage],
+    epochs: int,
     in_precision: Callable[[StageLoss], StageLoss],
     data: ImageDataset,
     batch_size: int,
@@ -116,13 +120,14 @@ def _fit_stages(
 ) -> Turns[TrainingResult]:
     device = data.train.images.device
     steps = len(data.train) // batch_size
-    _warm_up(model, data.train, batch_size, in_precision)
+    why_not_recorded = _warm_up(copy.deepcopy(model), epochs, data.train, batch_size, in_precision)
     started = _clock(device)
     curves: list[EpochLosses] = []
-    for stage in stages:
+    for stage in _stages(model, epochs):
         with _only(model, stage.trains) as parameters:
             step = Step(in_precision(stage.loss), data.train, parameters, learning_rate, noise)
-            take = CapturedStep(step, batch_size) if device.type == "cuda" else step
+            captured = CapturedStep(step, batch_size) if device.type == "cuda" and not why_not_recorded else None
+            take = captured or step
             for _ in range(stage.epochs):
                 _set_training(model, stage.trains)
                 step.sums.zero_()
@@ -143,7 +148,12 @@ def _fit_stages(
                 curves.append(losses)
                 on_epoch(losses)
             noise = step.noise
-    return TrainingResult(tuple(curves), _clock(device) - started)
+            why_not_recorded = captured.why_not if captured else why_not_recorded
+    return TrainingResult(tuple(curves), _clock(device) - started, why_not_recorded)
+
+
+def _stages(model: Autoencoder, epochs: int) -> list[Stage]:
+    return [stage for stage in model.stages(epochs) if stage.epochs > 0]
 
 
 def _in_precision(precision: str, device: torch.device) -> Callable[[StageLoss], StageLoss]:
@@ -170,13 +180,38 @@ def _mean_loss(stage: Stage, split: Split, noise: Generator) -> Tensor:
     return total / len(split)
 
 
-def _warm_up(model: Autoencoder, train: Split, batch_size: int, in_precision: Callable[[StageLoss], StageLoss]) -> None:
-    """One step of a throw-away copy, so that the first epoch does not pay for lazy initialisation."""
-    twin = copy.deepcopy(model).train()
-    noise = Generator(train.images.device).manual_seed(0)
-    Step(in_precision(twin.loss), train, list(twin.parameters()), 0.0, noise)(
-        torch.arange(batch_size, device=train.images.device)
-    )
+def _warm_up(
+    twin: Autoencoder,
+    epochs: int,
+    train: Split,
+    batch_size: int,
+    in_precision: Callable[[StageLoss], StageLoss],
+) -> str:
+    """One step of every stage, so that the first epoch does not pay for lazy initialisation.
+
+    Args:
+        twin: a throw-away copy of the model.
+        epochs, train, batch_size, in_precision: as it will be trained.
+
+    Returns:
+        On CUDA, why a step cannot be recorded; empty if it might. It is better known before a recording than from its
+        failure, after which PyTorch before 2.12 does not clean up.
+    """
+    device = train.images.device
+    noise, index = Generator(device).manual_seed(0), torch.arange(batch_size, device=device)
+    why_not = ""
+    for stage in _stages(twin, epochs):
+        _set_training(twin, stage.trains)
+        with _only(twin, stage.trains) as parameters:
+            step = Step(in_precision(stage.loss), train, parameters, 0.0, noise)
+            step(index)
+            if device.type == "cuda" and not why_not:
+                try:
+                    with no_waiting():
+                        step(index)
+                except RuntimeError as error:
+                    why_not = one_line(error)
+    return why_not
 
 
 def _set_training(model: Autoencoder, trains: tuple[nn.Module, ...]) -> None:

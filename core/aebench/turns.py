@@ -36,8 +36,8 @@ def at_once(work: Callable[P, Turns[T]]) -> Callable[P, T]:
 def on_own_stream(device: torch.device, turns: Turns[T]) -> Turns[T]:
     """The same turns; on CUDA all they do is queued on a stream of their own, so that kernels of others run beside it.
 
-    They see what was queued on the current stream before the first turn. What they return is ready to be used on any
-    stream if they have waited for it.
+    They see what was queued on the current stream before the first turn. They have to wait for their own work before
+    they return what others will read.
     """
     if device.type != "cuda":
         return (yield from turns)

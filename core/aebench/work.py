@@ -60,20 +60,33 @@ class Trained:
 
 @dataclass(frozen=True)
 class NotTrained:
-    """A training that failed, with a reason and a traceback."""
+    """A training that failed, with a reason and a traceback; `for_good` when it would fail in any surroundings."""
 
     training: Training
     reason: str
     traceback: str
+    for_good: bool
+
+
+@dataclass(frozen=True)
+class Postponed:
+    """A training that failed beside others, for this reason, and will be tried again by itself."""
+
+    training: Training
+    reason: str
 
 
 @dataclass(frozen=True)
 class CellDone:
-    """An evaluated cell: `ok` with what it found, or `failed` with a reason and a traceback."""
+    """An evaluated cell: `ok` with what it found, or `failed` with a reason and a traceback.
+
+    `drawing` is what the pictures took of the seconds.
+    """
 
     cell: Cell
     status: str
     seconds: float = 0.0
+    drawing: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -88,7 +101,7 @@ class Started:
     training: Training
 
 
-Message = Started | EpochDone | Trained | CellDone
+Message = Started | EpochDone | Trained | Postponed | CellDone
 Report = Message | NotTrained  # the executor decides what becomes of the cells that wait for a training that failed
 Emit = Callable[[Report], None]
 
@@ -126,7 +139,7 @@ class Workplace:
         try:
             model = yield from self._train(unit, emit)
         except Exception as error:
-            emit(NotTrained(unit.training, *_described(error)))
+            emit(NotTrained(unit.training, *_described(error), for_good=isinstance(error, AebenchError)))
             return
         for cell in unit.cells:
             yield
@@ -166,7 +179,10 @@ class Workplace:
         evaluation = task.evaluate(model, self._data(training.held_out), context)
         _check(task, evaluation)
         metrics = {name: float(value) for name, value in evaluation.metrics.items()}
-        return CellDone(cell, "ok", metrics=metrics, absent=dict(evaluation.absent), files=render(evaluation))
+        started = time.perf_counter()
+        files = render(evaluation)
+        drawing = time.perf_counter() - started
+        return CellDone(cell, "ok", drawing=drawing, metrics=metrics, absent=dict(evaluation.absent), files=files)
 
     @property
     def _input_shape(self) -> tuple[int, int, int]:

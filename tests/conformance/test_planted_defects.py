@@ -226,18 +226,20 @@ class CountsInPython(Good):
         return Loss(loss.reconstruction + penalty, loss.reconstruction, penalty)
 
 
-class CountsInABuffer(Good):
+class CountsInTensors(Good):
     """The same, where it is saved, moved and recorded with the model."""
 
     def __init__(self, input_shape, latent_dim, params):
         super().__init__(input_shape, latent_dim, params)
         self.register_buffer("steps", torch.zeros(()))
+        self.centre = nn.Parameter(torch.zeros(latent_dim), requires_grad=False)
 
     def loss(self, x, generator):
         if self.training:
             self.steps += 1
+            self.centre.mul_(0.9).add_(self.encode(x).mean(dim=0).detach(), alpha=0.1)
         loss = super().loss(x, generator)
-        penalty = loss.penalty * (self.steps / 100).clamp(max=1)
+        penalty = loss.penalty * (self.steps / 100).clamp(max=1) + self.centre.square().sum()
         return Loss(loss.reconstruction + penalty, loss.reconstruction, penalty)
 
 
@@ -326,8 +328,8 @@ def test_training_in_turns_is_no_defect(check):
     assert check(AutoencoderUnderTest(record(TakesTurns))).message == ""
 
 
-def test_a_count_in_a_buffer_is_no_defect():
-    subject = AutoencoderUnderTest(record(CountsInABuffer))
+def test_a_count_in_tensors_of_the_model_is_no_defect():
+    subject = AutoencoderUnderTest(record(CountsInTensors))
     assert autoencoders.a_step_keeps_no_count(subject).message == ""
     assert autoencoders.saved_models_come_back(subject).message == ""
 

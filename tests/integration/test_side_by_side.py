@@ -1,22 +1,26 @@
 """Several trainings in one process, as on a CUDA device: the numbers of one at a time, and no harm from neighbours."""
 
 from collections import Counter
+from itertools import pairwise
+from multiprocessing import get_context
 
 import pytest
 import torch
 
 from aebench.config import load_benchmark
 from aebench.executors import Crew, LocalExecutor
+from aebench.executors.worker import DEVICE_IS_BROKEN, _leave_a_broken
 from aebench.planner import plan
 from aebench.registry import create_registry
-from aebench.work import CellDone, Trained, Unit
+from aebench.work import CellDone, EpochDone, Postponed, Started, Trained, Unit
 
+CPU = torch.device("cpu")
 ONE_BY_ONE = Crew(trainers=1, side_by_side=1, evaluators=1, trainers_evaluate=True)
 SIDE_BY_SIDE = Crew(trainers=1, side_by_side=3, evaluators=2, trainers_evaluate=False)
 
 PLUGIN = """
 import os, signal, weakref
-from aebench.contracts import Autoencoder, AutoencoderRecord, hookimpl
+from aebench.contracts import Autoencoder, AutoencoderRecord, Loss, Metric, TaskRecord, hookimpl
 from aebench.networks import DenseDecoder, DenseEncoder
 
 LIVE = weakref.WeakSet()
@@ -38,6 +42,11 @@ class Crowded(Neighbour):
             raise RuntimeError("out of memory")
         return super().loss(x, generator)
 
+class Diverging(Sound):
+    def loss(self, x, generator):
+        loss = super().loss(x, generator)
+        return Loss(loss.total * float("nan"), loss.reconstruction, loss.penalty)
+
 class Deadly(Sound):
     def loss(self, x, generator):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -51,20 +60,29 @@ def aebench_autoencoders():
     return [
         AutoencoderRecord(name=name, title="T", summary="-", build=build)
         for name, build in (
-            ("neighbour", Neighbour), ("crowded", Crowded), ("deadly", Deadly), ("failing", Failing)
+            ("neighbour", Neighbour), ("crowded", Crowded), ("deadly", Deadly), ("failing", Failing),
+            ("diverging", Diverging),
         )
     ]
+
+def kills(model, data, context):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@hookimpl
+def aebench_tasks():
+    metric = Metric("value", "Value", higher_is_better=True, primary=True)
+    return [TaskRecord(name="killing", title="T", summary="-", evaluate=kills, metrics=(metric,))]
 """
 
 
-def _run(registry, data, crew, models, tasks, epochs=2):
+def _run(registry, data, crew, models, tasks, epochs=2, device=CPU):
     options = {("models",): models, ("tasks",): tasks, ("training", "epochs"): epochs}
     matrix = plan(load_benchmark(registry, None, options), data.info)
     units = [
         Unit(training, tuple(cell for cell in matrix.cells if cell.training == training and cell.skip is None))
         for training in matrix.trainings
     ]
-    return list(LocalExecutor(registry, torch.device("cpu"), crew).run(units, data, judge=None))
+    return list(LocalExecutor(registry, device, crew).run(units, data, judge=None))
 
 
 def _cells(messages):
@@ -88,6 +106,15 @@ def test_it_gives_the_numbers_of_one_by_one(registry, digits):
         ]
         assert by_job[0] == by_job[1]
         assert len(by_job[0]) == (8 if kind is Trained else 12)
+    assert _interleaved(found)
+    assert not _interleaved(expected)
+
+
+def _interleaved(messages):
+    """Whether one training went on between two epochs of another."""
+    epochs = [message.training for message in messages if isinstance(message, EpochDone)]
+    changes = sum(one != other for one, other in pairwise(epochs))
+    return changes > len(set(epochs)) - 1
 
 
 @pytest.fixture
@@ -99,7 +126,15 @@ def with_plugin(distribution, monkeypatch):
 
 def test_who_fails_in_company_is_tried_again_alone(with_plugin, digits):
     models = ["neighbour", "crowded", "failing"]
-    cells = _cells(_run(with_plugin, digits, SIDE_BY_SIDE, models, ["reconstruction"], epochs=50))
+    messages = _run(with_plugin, digits, SIDE_BY_SIDE, models, ["reconstruction"], epochs=50)
+    begun = Counter(message.training.label for message in messages if isinstance(message, Started))
+    assert begun == {"neighbour": 1 + 1, "crowded": 2 + 1, "failing": 2}  # trainings, and the evaluation
+    postponed = {message.training.label: message.reason for message in messages if isinstance(message, Postponed)}
+    assert postponed == {
+        "crowded": "training: RuntimeError: out of memory",
+        "failing": "training: ValueError: cannot be trained",
+    }
+    cells = _cells(messages)
     assert len(cells) == 3
     for (model, _), cell in cells.items():
         if model == "failing":
@@ -107,6 +142,22 @@ def test_who_fails_in_company_is_tried_again_alone(with_plugin, digits):
             assert "in loss" in cell.traceback
         else:
             assert (cell.status, cell.reason) == ("ok", "")
+
+
+def test_what_would_fail_anywhere_is_not_tried_again(with_plugin, digits):
+    messages = _run(with_plugin, digits, SIDE_BY_SIDE, ["neighbour", "diverging"], ["reconstruction"], epochs=50)
+    assert not [message for message in messages if isinstance(message, Postponed)]
+    cells = _cells(messages)
+    assert cells["neighbour", "reconstruction"].status == "ok"
+    assert cells["diverging", "reconstruction"].reason.startswith("training: the training loss became nan in epoch 1")
+
+
+def test_an_evaluator_that_is_killed_costs_the_cell_it_had(with_plugin, digits):
+    tasks = ["reconstruction", "killing", "anomaly_detection"]
+    cells = _cells(_run(with_plugin, digits, SIDE_BY_SIDE, ["vanilla", "vae"], tasks))
+    assert len(cells) == 6
+    for (_, task), cell in cells.items():
+        assert cell.status == ("failed" if task == "killing" else "ok"), cell.reason
 
 
 def test_who_kills_the_process_costs_its_own_cells_only(with_plugin, digits):
@@ -125,7 +176,7 @@ def test_what_is_trained_already_is_only_evaluated(registry, digits):
     (trained,) = [message for message in first if isinstance(message, Trained)]
     (cell,) = _cells(first).values()
     again = Unit(trained.training, (cell.cell,), trained.weights)
-    messages = list(LocalExecutor(registry, torch.device("cpu"), SIDE_BY_SIDE).run([again], digits, judge=None))
+    messages = list(LocalExecutor(registry, CPU, SIDE_BY_SIDE).run([again], digits, judge=None))
     assert not [message for message in messages if isinstance(message, Trained)]
     (repeated,) = _cells(messages).values()
     assert repeated.metrics == cell.metrics
@@ -139,7 +190,34 @@ def test_a_trainer_that_evaluates_has_no_company():
 @pytest.mark.parametrize(
     ("device", "jobs", "trainers", "side_by_side"), [("cpu", 3, 3, 1), ("cuda", None, 1, 8), ("cuda", 2, 1, 2)]
 )
-def test_a_crew_suits_its_device(device, jobs, trainers, side_by_side):
+def test_a_crew_suits_its_device(monkeypatch, device, jobs, trainers, side_by_side):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**40, 2**40))
     crew = Crew.suited_to(torch.device(device), jobs)
     assert (crew.trainers, crew.side_by_side) == (trainers, side_by_side)
     assert crew.evaluators >= 1
+
+
+def test_on_a_small_device_there_is_one_evaluator(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**30, 2**31))
+    assert Crew.suited_to(torch.device("cuda")).evaluators == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="looks at a device that cannot be used")
+def test_a_worker_whose_device_cannot_be_used_leaves():
+    process = get_context("spawn").Process(target=_leave_a_broken, args=(torch.device("cuda"),))
+    process.start()
+    process.join()
+    assert process.exitcode == DEVICE_IS_BROKEN
+
+
+@pytest.mark.cuda
+def test_on_cuda_it_gives_the_numbers_of_one_by_one(registry, digits):
+    given = ["vanilla", "stacked", "vae", "vq_vae", "pca"], ["reconstruction", "latent_structure", "anomaly_detection"]
+    device = torch.device("cuda")
+    crews = Crew.suited_to(device, jobs=1), Crew.suited_to(device)
+    expected, found = (_cells(_run(registry, digits, crew, *given, device=device)) for crew in crews)
+    assert len(expected) == 15
+    for key, cell in expected.items():
+        assert (cell.status, found[key].status) == ("ok", "ok")
+        if key[1] == "reconstruction":
+            assert found[key].metrics == pytest.approx(cell.metrics, rel=0.01)

@@ -7,6 +7,7 @@ import torch
 from torch import Generator
 
 from aebench.steps import STEPS_BEFORE_CAPTURE, CapturedStep, Step, cuda_graph
+from aebench.training import fit
 
 STEPS = STEPS_BEFORE_CAPTURE + 4
 
@@ -64,9 +65,16 @@ def test_a_recording_that_breaks_off_changes_nothing(build, digits):
         raise RuntimeError("operation not permitted when stream is capturing")
 
     expected = _taken(build("vae"), digits)
-    steps = []
-    found = _taken(build("vae"), digits, lambda step: steps.append(step) or CapturedStep(step, 32, record))
+    steps, captured = [], []
+
+    def wrap(step):
+        steps.append(step)
+        captured.append(CapturedStep(step, 32, record))
+        return captured[0]
+
+    found = _taken(build("vae"), digits, wrap)
     _assert_same(found, expected)
+    assert captured[0].why_not == "operation not permitted when stream is capturing"
     assert len(noises) == 1  # it is not tried again
     assert steps[0].noise is not noises[0]
 
@@ -121,9 +129,36 @@ def test_a_loss_that_looks_at_values_is_trained_as_it_is_written(build, digits):
     twin.loss = looks
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
+    steps = []
+
+    def captured(step):
+        steps.append(CapturedStep(step, 32))
+        return steps[-1]
+
     with torch.cuda.stream(stream):
         expected = _taken(model, digits.to("cuda"), device="cuda")
-        found = _taken(twin, digits.to("cuda"), lambda step: CapturedStep(step, 32), device="cuda")
+        found = _taken(twin, digits.to("cuda"), captured, device="cuda")
+        after = _taken(build("vae").cuda(), digits.to("cuda"), captured, device="cuda")
     stream.synchronize()
+    assert steps[0].why_not
+    assert not steps[1].why_not  # another one can still be captured
+    assert torch.isfinite(after["sums"]).all()
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+@pytest.mark.cuda
+def test_it_is_known_beforehand_that_a_loss_waits_for_the_device(build, digits):
+    model = build("vanilla").cuda()
+    plain = model.loss
+
+    def looks(x, generator):
+        loss = plain(x, generator)
+        assert loss.total.item() > 0
+        return loss
+
+    model.loss = looks
+    generators = {"batches": Generator().manual_seed(1), "noise": Generator("cuda").manual_seed(2)}
+    result = fit(model, digits.to("cuda"), epochs=1, batch_size=64, learning_rate=1e-3, **generators)
+    assert "synchroniz" in result.why_not_recorded
+    assert torch.cuda.get_sync_debug_mode() == 0

@@ -113,7 +113,8 @@ class Autoencoder(nn.Module):
 
     A training step has to stay a pure function of parameters, buffers, batch and noise: no Python that depends on
     values, no `.item()`, no count in an attribute. On CUDA it is recorded in a graph after its first calls, and from
-    then on replayed without its Python; a schedule belongs into a buffer, or into stages.
+    then on replayed without its Python; a schedule belongs into a buffer that changes in place, or into
+    stages.
 
     Args:
         input_shape: (C, H, W) of one image.

@@ -10,7 +10,8 @@ from aebench.hardware import cores
 
 # A network of this size fills a few per cent of a large GPU.
 TRAININGS_SIDE_BY_SIDE = 8
-MOST_EVALUATORS = 8  # on a CUDA device, where each has a context of its own and some memory
+MOST_EVALUATORS = 8
+BYTES_PER_EVALUATOR = 2**31  # on a CUDA device: a context of its own, the data, and what a task allocates
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Crew:
     Attributes:
         trainers: processes that train.
         side_by_side: trainings that take turns in each of them.
-        evaluators: processes that ask trained models the tasks.
+        evaluators: processes that ask trained models the tasks. Where there are several, every second one prepares for
+            tasks that are slow to start; the others begin at once.
         trainers_evaluate: trainers ask their own models the tasks that are quick to start, and leave the others to
             the evaluators; otherwise trainers only train.
     """
@@ -46,9 +48,10 @@ class Crew:
         """
         if device.type == "cpu":
             return cls(trainers=jobs or cores(), side_by_side=1, evaluators=1, trainers_evaluate=True)
+        free, _ = torch.cuda.mem_get_info(device)
         return cls(
             trainers=1,
             side_by_side=jobs or TRAININGS_SIDE_BY_SIDE,
-            evaluators=max(1, min(cores() - 1, MOST_EVALUATORS)),
+            evaluators=max(1, min(cores() - 1, MOST_EVALUATORS, free // BYTES_PER_EVALUATOR)),
             trainers_evaluate=False,
         )

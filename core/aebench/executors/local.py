@@ -1,7 +1,7 @@
 """Worker processes on this machine, fed by a thread so that they never wait for whoever reads their results.
 
-Trainers train. Evaluators take the tasks that are slow to start (their records have a `warm_up`): they pay for imports
-and compilation once, while the first models train, and then get each trained model as it comes.
+Trainers train. Evaluators take the tasks that are slow to start (their records have a `warm_up`), and on CUDA all: they
+pay for imports and compilation once, while the first models train, and then get each trained model as it comes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The driver's side of the workers: deals units, collects messages, and makes up for workers that end early.
 
 What fails while others train in the same process may have failed because of them: the device's memory is shared, and
-so is an illegal access. It is therefore tried again in a process of its own, and only what fails alone has failed.
+so is an illegal access. It is therefore tried again in a process without company, and only what fails there has failed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aebench.errors import AebenchError
 from aebench.executors.crew import Crew
 from aebench.executors.worker import DEVICE_IS_BROKEN, Idle, Orders, start
 from aebench.jobs import Cell, Training
-from aebench.work import CellDone, Message, NotTrained, Report, Trained, Unit, failed
+from aebench.work import CellDone, Message, NotTrained, Postponed, Report, Trained, Unit, failed
 
 GRACE_SECONDS = 5.0  # for a worker that has nothing left to do
 
@@ -39,16 +39,18 @@ class _Worker:
     has_been_dismissed: bool = False
     in_hand: dict[Training, _InHand] = field(default_factory=dict)
 
-    @property
-    def is_alone(self) -> bool:
-        """Whether what fails here has failed by itself."""
-        return self.orders.side_by_side == 1
+    def take(self, unit: Unit) -> None:
+        self.in_hand[unit.training] = _InHand(unit, [*unit.cells, *unit.deferred])
+        if len(self.in_hand) > 1:
+            for job in self.in_hand.values():
+                job.has_had_company = True
 
 
 @dataclass
 class _InHand:
     unit: Unit
     left: list[Cell]
+    has_had_company: bool = False
 
 
 class Pool:
@@ -69,15 +71,20 @@ class Pool:
         # Long units first, so that no worker is left alone with one at the end.
         split = [_split(unit, handed_over) for unit in sorted(units, key=lambda unit: -len(unit.cells))]
         self._trainings = deque(unit for unit, _ in split if unit is not None)
-        self._alone: deque[Unit] = deque()  # failed in company
-        self._evaluations = deque(unit for _, units in split for unit in units)
+        self._postponed: deque[Unit] = deque()  # failed in company
+        self._slow = frozenset(asked.intersection(slow))
+        self._quick_cells: deque[Unit] = deque()
+        self._slow_cells: deque[Unit] = deque()
+        for _, units in split:
+            self._to_evaluate(units)
         self._stopping = False
         self._no_evaluator = ""  # why there is none any more
         self._side_by_side = crew.side_by_side
-        self._warms_up = tuple(sorted(asked.intersection(slow)))
+        self._has_trained = False
         self._workers = [self._start_trainer() for _ in range(min(crew.trainers, len(self._trainings)))]
-        evaluations = sum(len(unit.deferred) for unit in self._trainings) + len(self._evaluations)
-        self._workers += [self._start_evaluator() for _ in range(min(crew.evaluators, evaluations))]
+        expected = [cell for unit in self._trainings for cell in unit.deferred]
+        expected += [cell for unit in (*self._quick_cells, *self._slow_cells) for cell in unit.cells]
+        self._workers += [self._start_evaluator(slow) for slow in self._preparations(crew, expected)]
         self._thread = threading.Thread(target=self._pump, name="aebench-workers", daemon=True)
         self._thread.start()
 
@@ -89,7 +96,7 @@ class Pool:
 
     def stop(self) -> None:
         self._stopping = True
-        for waiting in (self._trainings, self._alone, self._evaluations):
+        for waiting in self._waiting():
             waiting.clear()
         for worker in list(self._workers):
             worker.process.terminate()
@@ -97,11 +104,25 @@ class Pool:
         for worker in list(self._workers):
             worker.process.kill()
 
+    def _waiting(self) -> tuple[deque[Unit], ...]:
+        return self._trainings, self._postponed, self._quick_cells, self._slow_cells
+
+    def _to_evaluate(self, units: Iterable[Unit]) -> None:
+        for unit in units:
+            (self._slow_cells if unit.cells[0].task in self._slow else self._quick_cells).append(unit)
+
+    def _preparations(self, crew: Crew, cells: Sequence[Cell]) -> list[frozenset[str]]:
+        """For each evaluator the slow tasks it prepares for: half of them for all, the others for none."""
+        count = min(crew.evaluators, len(cells))
+        slow = sum(cell.task in self._slow for cell in cells)
+        prepared = count if slow == len(cells) else min(slow, (count + 1) // 2)
+        return [self._slow] * prepared + [frozenset()] * (count - prepared)
+
     def _start_trainer(self, alone: bool = False) -> _Worker:
         return self._start(replace(self._orders, side_by_side=1 if alone else self._side_by_side), is_evaluator=False)
 
-    def _start_evaluator(self) -> _Worker:
-        return self._start(replace(self._orders, warms_up=self._warms_up), is_evaluator=True)
+    def _start_evaluator(self, slow: Collection[str]) -> _Worker:
+        return self._start(replace(self._orders, warms_up=tuple(sorted(slow))), is_evaluator=True)
 
     def _start(self, orders: Orders, is_evaluator: bool) -> _Worker:
         process, pipe = start(orders)
@@ -117,7 +138,7 @@ class Pool:
                     except (EOFError, OSError):
                         self._bury(worker)
                 self._deal()
-            if self._trainings or self._alone or self._evaluations:
+            if any(self._waiting()):
                 raise AebenchError("the worker processes ended before all work was done")
         except BaseException as error:
             self._queue.put(error)
@@ -130,11 +151,13 @@ class Pool:
                 worker.is_ready = worker.is_idle = True
                 return
             case NotTrained():
+                worker.in_hand[item.training].has_had_company &= not item.for_good
                 self._give_up(worker, item.training, f"training: {item.reason}", item.traceback)
                 return
             case Trained():
+                self._has_trained = True
                 unit = worker.in_hand[item.training].unit
-                self._evaluations.extend(_handed_over(item.training, unit.deferred, item.weights))
+                self._to_evaluate(_handed_over(item.training, unit.deferred, item.weights))
                 self._left(worker, item.training, list(unit.cells))
             case CellDone():
                 left = worker.in_hand[item.cell.training].left
@@ -151,18 +174,18 @@ class Pool:
     def _give_up(self, worker: _Worker, training: Training, reason: str, traceback: str = "") -> None:
         """What is left of a unit fails, unless it might have done better alone."""
         job = worker.in_hand.pop(training)
-        if worker.is_alone:
-            self._fail(job.left, reason, traceback)
+        if job.has_had_company:
+            self._postponed.append(job.unit)
+            self._queue.put(Postponed(training, reason))
         else:
-            self._alone.append(job.unit)
+            self._fail(job.left, reason, traceback)
 
     def _deal(self) -> None:
         """Give every idle worker something to do, or tell it that nothing will come."""
-        if self._alone and not self._stopping and not any(self._trainers()):
+        if self._postponed and not self._stopping and not any(self._trainers()):
             self._workers.append(self._start_trainer(alone=True))
         if self._no_evaluator:
-            while self._evaluations:
-                self._fail(self._evaluations.popleft().cells, self._no_evaluator)
+            self._fail_all((self._quick_cells, self._slow_cells), self._no_evaluator)
         for worker in [worker for worker in self._workers if worker.is_idle]:
             unit = self._next_for(worker)
             if unit is None and worker.is_evaluator and self._is_training():
@@ -171,21 +194,22 @@ class Pool:
             if unit is None:
                 worker.has_been_dismissed = True
             else:
-                worker.in_hand[unit.training] = _InHand(unit, [*unit.cells, *unit.deferred])
+                worker.take(unit)
             with contextlib.suppress(OSError):  # it has just died, and will be buried
                 worker.pipe.send(unit)
 
     def _next_for(self, worker: _Worker) -> Unit | None:
-        waiting = [self._evaluations] if worker.is_evaluator else [self._trainings]
-        if worker.is_alone and not worker.is_evaluator:
-            waiting.append(self._alone)
+        if not worker.is_evaluator:
+            waiting = (self._postponed, self._trainings) if worker.orders.side_by_side == 1 else (self._trainings,)
+        else:
+            waiting = (self._slow_cells, self._quick_cells) if worker.orders.warms_up else (self._quick_cells,)
         return next((units.popleft() for units in waiting if units), None)
 
     def _trainers(self) -> Iterator[_Worker]:
         return (worker for worker in self._workers if not worker.is_evaluator)
 
     def _is_training(self) -> bool:
-        return bool(self._trainings or self._alone or any(worker.in_hand for worker in self._trainers()))
+        return bool(self._trainings or self._postponed or any(worker.in_hand for worker in self._trainers()))
 
     def _bury(self, worker: _Worker) -> None:
         """A worker has ended: as told, or by a crash, which costs what it had in hand."""
@@ -198,20 +222,37 @@ class Pool:
             return
         reason = f"the worker process died ({_exit_reason(worker.process.exitcode)})"
         if not worker.is_ready:  # another one would not fare better
-            if worker.is_evaluator:
-                if not any(other.is_evaluator for other in self._workers):
-                    self._no_evaluator = reason
-            elif (self._trainings or self._alone) and not any(self._trainers()):
-                raise AebenchError(f"{reason} before it could take up any work")
+            self._do_without(worker, reason)
             return
         for training in list(worker.in_hand):
             self._give_up(worker, training, reason)
         if self._stopping:
             return
-        if worker.is_evaluator and (self._is_training() or self._evaluations):
-            self._workers.append(self._start_evaluator())
+        if worker.is_evaluator and (self._is_training() or self._quick_cells or self._slow_cells):
+            self._workers.append(self._start_evaluator(worker.orders.warms_up))
         elif not worker.is_evaluator and self._trainings:
             self._workers.append(self._start_trainer())
+
+    def _do_without(self, worker: _Worker, reason: str) -> None:
+        """What waits for a worker of this kind fails, if it was the last one."""
+        if worker.is_evaluator:
+            others = [other for other in self._workers if other.is_evaluator]
+            if not others:
+                self._no_evaluator = reason
+            elif not any(other.orders.warms_up for other in others):
+                self._slow = frozenset()
+                self._quick_cells.extend(self._slow_cells)
+                self._slow_cells.clear()
+        elif not any(self._trainers()):
+            if not self._has_trained and (self._trainings or self._postponed):
+                raise AebenchError(f"{reason} before it could take up any work")
+            self._fail_all((self._trainings, self._postponed), reason)
+
+    def _fail_all(self, waiting: Iterable[deque[Unit]], reason: str) -> None:
+        for units in waiting:
+            while units:
+                unit = units.popleft()
+                self._fail((*unit.cells, *unit.deferred), reason)
 
     def _fail(self, cells: Iterable[Cell], reason: str, traceback: str = "") -> None:
         for cell in cells:

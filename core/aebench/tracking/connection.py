@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import textwrap
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -13,7 +12,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from aebench.errors import AebenchError
+from aebench.errors import AebenchError, one_line
 
 ANSWER_SECONDS = 5.0
 
@@ -69,7 +68,3 @@ def _connect(uri: str) -> None:
                 connection.execute(text("select name from sqlite_master"))
     finally:
         engine.dispose()
-
-
-def one_line(error: BaseException) -> str:
-    return textwrap.shorten(str(error), 300) or type(error).__name__

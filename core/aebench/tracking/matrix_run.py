@@ -23,10 +23,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFL
 
 from aebench.config import Selected
 from aebench.contracts import Autoencoder, AutoencoderRecord
+from aebench.errors import one_line
 from aebench.jobs import Cell, Training
 from aebench.planner import Plan
 from aebench.results import Values, describe
-from aebench.tracking.connection import one_line
 from aebench.tracking.liveness import this_process
 from aebench.work import CellDone, Trained
 
@@ -117,6 +117,8 @@ class MatrixRun:
         self._log(run_id, metrics=[*curves, Metric(f"{prefix}.seconds", result.seconds, now, 0)])
         self._log_files(run_id, "weights", {f"{training.slot}.safetensors": message.weights})
         tags = {f"training.{training.slot}.hash": training.hash, "device": message.device}
+        if result.why_not_recorded:
+            tags[f"training.{training.slot}.not_recorded"] = result.why_not_recorded
         if model is None:
             tags |= {f"training.{training.slot}.model_not_logged": "it does not load its own weights"}
         else:
@@ -129,7 +131,8 @@ class MatrixRun:
         run_id = self._child(cell.training)
         if done.status == "ok":
             self._log_files(run_id, cell.key.replace(".", "/"), done.files)
-            self._ok(cell, Values(done.metrics, done.absent), {f"time.{cell.key}": done.seconds}, {})
+            seconds = {f"time.{cell.key}": done.seconds, f"time.{cell.key}.pictures": done.drawing}
+            self._ok(cell, Values(done.metrics, done.absent), seconds, {})
         else:
             if done.traceback:
                 self._log_files(run_id, cell.key.replace(".", "/"), {"error.txt": done.traceback.encode()})

@@ -17,11 +17,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from aebench.diagrams import critical_difference
-from aebench.errors import AebenchError
+from aebench.errors import AebenchError, one_line
 from aebench.jobs import Cell, Training
 from aebench.planner import Plan
 from aebench.results import LAYOUT, CellResult, MatrixResults, Values, Variant, tasks_of
-from aebench.tracking.connection import check_answers, one_line, store_uri
+from aebench.tracking.connection import check_answers, store_uri
 from aebench.tracking.liveness import is_alive
 from aebench.tracking.matrix_run import DESCRIPTION, KIND, LONGEST_TAG, PROCESS, MatrixRun
 
