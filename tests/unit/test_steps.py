@@ -32,6 +32,19 @@ def _taken(model, digits, wrap=lambda step: step, device="cpu"):
     return state | {"sums": step.sums, "noise": torch.rand(3, device=device, generator=step.noise)}
 
 
+def _looking(model):
+    """The model, but that its loss looks at values."""
+    plain = model.loss
+
+    def looks(x, generator):
+        loss = plain(x, generator)
+        assert loss.total.item() > 0
+        return loss
+
+    model.loss = looks
+    return model
+
+
 def _assert_same(found, expected):
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
@@ -118,15 +131,7 @@ def test_a_cuda_graph_gives_what_the_step_gives(build, digits, name):
 
 @pytest.mark.cuda
 def test_a_loss_that_looks_at_values_is_trained_as_it_is_written(build, digits):
-    model, twin = build("vanilla").cuda(), build("vanilla").cuda()
-    plain = twin.loss
-
-    def looks(x, generator):
-        loss = plain(x, generator)
-        assert loss.total.item() > 0
-        return loss
-
-    twin.loss = looks
+    model, twin = build("vanilla").cuda(), _looking(build("vanilla").cuda())
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     steps = []
@@ -149,15 +154,7 @@ def test_a_loss_that_looks_at_values_is_trained_as_it_is_written(build, digits):
 
 @pytest.mark.cuda
 def test_it_is_known_beforehand_that_a_loss_waits_for_the_device(build, digits):
-    model = build("vanilla").cuda()
-    plain = model.loss
-
-    def looks(x, generator):
-        loss = plain(x, generator)
-        assert loss.total.item() > 0
-        return loss
-
-    model.loss = looks
+    model = _looking(build("vanilla").cuda())
     generators = {"batches": Generator().manual_seed(1), "noise": Generator("cuda").manual_seed(2)}
     result = fit(model, digits.to("cuda"), epochs=1, batch_size=64, learning_rate=1e-3, **generators)
     assert "synchroniz" in result.why_not_recorded
