@@ -11,7 +11,7 @@ import torch
 from platformdirs import user_cache_path
 
 from aebench.hardware import cores
-from benchmarks import profile, scaling, side_by_side, start_up, training, whole_run
+from benchmarks import precision, profile, scaling, side_by_side, start_up, training, whole_run
 
 PARTS = {
     "start_up": start_up,
@@ -22,24 +22,29 @@ PARTS = {
     "whole_run": whole_run,
 }
 
+ON_DEMAND = {"precision": precision}  # takes hours
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"which of {', '.join(PARTS)}; all by default")
+    parser.add_argument(
+        "parts", nargs="*", help=f"which of {', '.join(PARTS | ON_DEMAND)}; by default {', '.join(PARTS)}"
+    )
     parser.add_argument("--data-dir", type=Path, default=user_cache_path("aebench", appauthor=False), help="MNIST")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--repeats", type=int, default=3, help="turns of what is compared")
     parser.add_argument("--epochs", type=int, default=60, help="budget of the whole run, and on CUDA side by side")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
+    if unknown := set(options.parts) - set(PARTS | ON_DEMAND):
         parser.error(f"no part named {', '.join(sorted(unknown))}")
 
     results: dict[str, object] = {"machine": machine(options.device)}
     print(", ".join(f"{key}: {value}" for key, value in machine(options.device).items()), flush=True)
     for name in options.parts or PARTS:
-        print(f"\n{(PARTS[name].__doc__ or name).splitlines()[0]}", flush=True)
-        results[name] = PARTS[name].measure(options)
+        part = (PARTS | ON_DEMAND)[name]
+        print(f"\n{(part.__doc__ or name).splitlines()[0]}", flush=True)
+        results[name] = part.measure(options)
         if options.json:
             options.json.write_text(json.dumps(results, indent=2))
 
