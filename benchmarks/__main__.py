@@ -22,7 +22,7 @@ PARTS = {
     "whole_run": whole_run,
 }
 
-ON_DEMAND = {"precision": precision}  # takes hours
+ON_DEMAND = {"precision": precision}  # takes an hour and more
 
 
 def main() -> None:
