@@ -14,7 +14,7 @@ from aebench.executors import Crew, LocalExecutor
 from aebench.jobs import Training
 from aebench.planner import plan
 from aebench.registry import Registry
-from aebench.work import Message, Trained, Unit
+from aebench.work import Message, Postponed, Trained, Unit
 
 
 class Runner:
@@ -54,6 +54,8 @@ class Runner:
         for message in LocalExecutor(self.registry, self._device, Crew.suited_to(self._device)).run(
             units, self.data, judge=None
         ):
+            if isinstance(message, Postponed):
+                raise RuntimeError(f"a training failed beside others: {message.reason}")
             trained += isinstance(message, Trained)
             yield message
         if trained < seeds:

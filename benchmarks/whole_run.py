@@ -1,6 +1,7 @@
 """Whole runs in an empty store, digits as it comes and MNIST, and what they spend beside their purpose.
 
-That is the driver, which plans, talks to MLflow and exports models, and the pictures, which the workers draw.
+That is the driver, which plans, talks to MLflow and exports models, and the pictures, which the workers draw. Where a
+data set has no judge yet, the driver trains it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ def _measure(device: str, dataset: str, more: list[str]) -> dict[str, Any]:
         f"{dataset}: {tree.seconds:.0f} s, {tree.cpu_seconds:.0f} CPU seconds; driver {driver:.0f} s and pictures "
         f"{drawing:.0f} s, {share:.1%} of the time of all cores; largest process {tree.largest_process / 1e9:.2f} GB"
     )
-    print("  wall seconds inside the workers: " + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items()))
+    print(
+        "  wall seconds inside the workers, which overlap: "
+        + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
+    )
     return {
         "seconds": tree.seconds,
         "cpu_seconds": tree.cpu_seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -86,15 +87,17 @@ class _LiveProgress:
         self._current = Progress(TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
         self._live = Live(Group(self._overall, self._current), console=console, transient=True)
         self._bars: dict[Training, TaskID] = {}
-        self._epochs: dict[Training, int] = {}  # furthest seen: a training that is tried again begins anew
+        self._cells_left: Counter[Training] = Counter()
+        self._epochs_left: dict[Training, int] = {}  # of those to be trained; one that is tried again has none back
         self._work_left = 0.0
         self._work = 0.0
 
     def start(self, units: Sequence[Unit]) -> None:
         self._cells = self._overall.add_task("", total=sum(len(unit.cells) for unit in units), left="")
+        self._cells_left = Counter({unit.training: len(unit.cells) for unit in units})
+        self._epochs_left = {unit.training: unit.training.epochs for unit in units if unit.weights is None}
         # Epochs are what takes time; a cell counts as a few of them.
-        epochs = sum(unit.training.epochs for unit in units if unit.weights is None)
-        self._work = self._work_left = float(epochs + 5 * sum(len(unit.cells) for unit in units))
+        self._work = self._work_left = float(sum(self._epochs_left.values()) + 5 * self._cells_left.total())
         self._since = time.monotonic()
         self._live.start()
 
@@ -103,29 +106,42 @@ class _LiveProgress:
 
     def update(self, message: Message) -> None:
         training = message.cell.training if isinstance(message, CellDone) else message.training
+        if isinstance(message, CellDone):
+            self._overall.advance(self._cells)
+            self._work_left -= 5
+            self._cells_left[training] -= 1
+            if not self._cells_left[training]:
+                self._come_to(training, 0)
+                self._hide(training)
+        elif isinstance(message, Postponed):
+            self._hide(training)
+        elif training in self._epochs_left:
+            self._show(training, message)
+        self._overall.update(self._cells, left=self._time_left())
+
+    def _show(self, training: Training, message: Started | EpochDone | Trained) -> None:
         if training not in self._bars:
-            self._bars[training] = self._current.add_task(
-                _training_name(training), total=training.epochs, state="starting"
-            )
+            name = _training_name(training)
+            self._bars[training] = self._current.add_task(name, total=training.epochs, state="starting")
         bar = self._bars[training]
         if isinstance(message, EpochDone):
             losses = message.losses
             self._current.update(bar, completed=losses.epoch, state=f"epoch {losses.epoch}, loss {losses.total:.2f}")
-            self._work_left -= max(0, losses.epoch - self._epochs.get(training, 0))
-            self._epochs[training] = max(losses.epoch, self._epochs.get(training, 0))
+            self._come_to(training, training.epochs - losses.epoch)
         elif isinstance(message, Trained):
             self._current.update(bar, completed=training.epochs, state="evaluating")
-        elif isinstance(message, CellDone):
-            self._overall.advance(self._cells)
-            self._work_left -= 5
-        if isinstance(message, Started):
-            for done, identity in list(self._bars.items()):
-                if done is not training and self._current.tasks and self._is_evaluated(identity):
-                    self._current.update(identity, visible=False)
-        self._overall.update(self._cells, left=self._time_left())
+            self._come_to(training, 0)
 
-    def _is_evaluated(self, identity: TaskID) -> bool:
-        return any(task.id == identity and task.finished for task in self._current.tasks)
+    def _come_to(self, training: Training, epochs_left: int) -> None:
+        """Take note that a training has at most so many epochs before it."""
+        before = self._epochs_left.get(training, 0)
+        if epochs_left < before:
+            self._work_left -= before - epochs_left
+            self._epochs_left[training] = epochs_left
+
+    def _hide(self, training: Training) -> None:
+        if training in self._bars:
+            self._current.remove_task(self._bars.pop(training))
 
     def _time_left(self) -> str:
         done = self._work - self._work_left

@@ -68,7 +68,7 @@ class Step:
 
 @contextmanager
 def no_waiting() -> Iterator[None]:
-    """Inside, whatever makes the host wait for the CUDA device, as `.item()` does, is a RuntimeError."""
+    """Inside, what makes the host wait for the CUDA device, as `.item()` does, is a RuntimeError ("synchronizing")."""
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this is a prototype

@@ -210,6 +210,8 @@ def _warm_up(
                     with no_waiting():
                         step(index)
                 except RuntimeError as error:
+                    if "synchronizing" not in str(error):
+                        raise
                     why_not = one_line(error)
     return why_not
 

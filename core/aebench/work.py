@@ -128,9 +128,9 @@ class Workplace:
     def warm_up(self, tasks: Iterable[str]) -> None:
         """Let these tasks prepare themselves; one that cannot is left to pay, or to fail, when it evaluates."""
         for name in tasks:
-            warm_up = self._registry.task(name).record.warm_up
-            if warm_up is not None:
-                with suppress(Exception):
+            with suppress(Exception):
+                warm_up = self._registry.task(name).record.warm_up
+                if warm_up is not None:
                     warm_up(self._data(None).info)
 
     def work(self, unit: Unit, emit: Emit) -> Turns[None]:

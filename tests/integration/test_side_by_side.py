@@ -182,6 +182,11 @@ def test_what_is_trained_already_is_only_evaluated(registry, digits):
     assert repeated.metrics == cell.metrics
 
 
+def test_a_crew_without_evaluators_is_none():
+    with pytest.raises(ValueError, match="slow to start"):
+        Crew(trainers=1, side_by_side=1, evaluators=0, trainers_evaluate=True)
+
+
 def test_a_trainer_that_evaluates_has_no_company():
     with pytest.raises(ValueError, match="keeps its other trainings waiting"):
         Crew(trainers=1, side_by_side=2, evaluators=1, trainers_evaluate=True)
@@ -198,7 +203,7 @@ def test_a_crew_suits_its_device(monkeypatch, device, jobs, trainers, side_by_si
 
 
 def test_on_a_small_device_there_is_one_evaluator(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**30, 2**31))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * 2**30, 2**32))
     assert Crew.suited_to(torch.device("cuda")).evaluators == 1
 
 

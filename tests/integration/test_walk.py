@@ -67,7 +67,7 @@ def test_write_an_autoencoder(walk, venv, tmp_path):
     taken, printed = walk("write-an-autoencoder.md")
     assert 0 < taken.changed["aebench_contractive.py"] <= 20
     assert "contractive: 16 checks, none failed" in printed["aebench check contractive"]
-    assert "15 passed" in printed["pytest contractive"]
+    assert "16 passed" in printed["pytest contractive"]
     table = printed["aebench run --models contractive,vanilla"]
     assert re.search(r"│ contractive +│ +0\.\d+ │", table)
     assert re.search(r"│ vanilla +│ +0\.\d+ │", table)

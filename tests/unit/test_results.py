@@ -8,7 +8,7 @@ from rich.console import Console
 from aebench.display import RunProgress, results_table
 from aebench.results import CellResult, MatrixResults, MetricInfo, TaskInfo, describe, tasks_of
 from aebench.training import EpochLosses
-from aebench.work import CellDone, EpochDone, Started, Unit
+from aebench.work import CellDone, EpochDone, Postponed, Started, Unit
 
 LOW = TaskInfo("low", "Low", (MetricInfo("bce", "B", "nats/image", False, True), MetricInfo("x", "X", "", True, False)))
 HIGH = TaskInfo("high", "High", (MetricInfo("auroc", "A", "", True, True),))
@@ -153,10 +153,18 @@ def test_live_progress_shows_cells_trainings_losses_and_time_left(lay_out):
         progress.begin(plan, [unit], reused=3)
         progress.update(Started(unit.training))
         progress.update(EpochDone(unit.training, EpochLosses(12, "end to end", 98.765, 90.0, 8.765, 99.0)))
+        progress._live._live.refresh()
+        progress.update(Postponed(unit.training, "out of memory"))
+        progress.update(Started(unit.training))
+        progress.update(EpochDone(unit.training, EpochLosses(3, "end to end", 87.654, 80.0, 7.654, 99.0)))
+        progress._live._live.refresh()
+        assert progress._live._epochs_left == {unit.training: 48}  # nothing is counted twice
         progress.update(CellDone(plan.cells[0], "ok"))
         progress.update(CellDone(plan.cells[1], "failed", reason="no luck"))
+        assert progress._live._work_left == 0
+        assert not progress._live._bars
     shown = console.file.getvalue()
     for text in ("2 cells, 0 skipped, 3 already done; 2 to do, with 1 trainings", "2/2", "failed   vae × sampling"):
         assert text in shown
-    for text in ("vae · general · seed 0", "epoch 12, loss 98.77"):
+    for text in ("vae · general · seed 0", "epoch 12, loss 98.77", "epoch 3, loss 87.65", "again    vae"):
         assert text in shown

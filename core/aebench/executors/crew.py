@@ -21,8 +21,8 @@ class Crew:
     Attributes:
         trainers: processes that train.
         side_by_side: trainings that take turns in each of them.
-        evaluators: processes that ask trained models the tasks. Where there are several, every second one prepares for
-            tasks that are slow to start; the others begin at once.
+        evaluators: processes that ask trained models the tasks, at least one. Where there are several, half of them
+            prepare for tasks that are slow to start, and only those are given them; the others begin at once.
         trainers_evaluate: trainers ask their own models the tasks that are quick to start, and leave the others to
             the evaluators; otherwise trainers only train.
     """
@@ -33,6 +33,8 @@ class Crew:
     trainers_evaluate: bool
 
     def __post_init__(self) -> None:
+        if self.evaluators < 1:
+            raise ValueError("somebody has to take the tasks that are slow to start")
         if self.trainers_evaluate and self.side_by_side > 1:
             raise ValueError("a trainer that evaluates keeps its other trainings waiting")
 
@@ -49,9 +51,10 @@ class Crew:
         if device.type == "cpu":
             return cls(trainers=jobs or cores(), side_by_side=1, evaluators=1, trainers_evaluate=True)
         free, _ = torch.cuda.mem_get_info(device)
+        for_evaluators = free // 2
         return cls(
             trainers=1,
             side_by_side=jobs or TRAININGS_SIDE_BY_SIDE,
-            evaluators=max(1, min(cores() - 1, MOST_EVALUATORS, free // BYTES_PER_EVALUATOR)),
+            evaluators=max(1, min(cores() - 1, MOST_EVALUATORS, for_evaluators // BYTES_PER_EVALUATOR)),
             trainers_evaluate=False,
         )

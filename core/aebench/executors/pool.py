@@ -1,7 +1,8 @@
 """The driver's side of the workers: deals units, collects messages, and makes up for workers that end early.
 
 What fails while others train in the same process may have failed because of them: the device's memory is shared, and
-so is an illegal access. It is therefore tried again in a process without company, and only what fails there has failed.
+so is an illegal access. It is therefore tried again in a trainer of its own, and only what fails there has failed. An
+evaluation has one try.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ class _Worker:
     is_ready: bool = False  # has asked for work at least once
     is_idle: bool = False
     has_been_dismissed: bool = False
+    has_failed: bool = False  # in a training, after which the process may not be sound
     in_hand: dict[Training, _InHand] = field(default_factory=dict)
 
     def take(self, unit: Unit) -> None:
         self.in_hand[unit.training] = _InHand(unit, [*unit.cells, *unit.deferred])
-        if len(self.in_hand) > 1:
+        if len(self.in_hand) > 1 or self.has_failed:
             for job in self.in_hand.values():
-                job.has_had_company = True
+                job.has_had_company = self.orders.side_by_side > 1
 
 
 @dataclass
@@ -70,19 +72,19 @@ class Pool:
         handed_over = asked.intersection(slow) if crew.trainers_evaluate else asked
         # Long units first, so that no worker is left alone with one at the end.
         split = [_split(unit, handed_over) for unit in sorted(units, key=lambda unit: -len(unit.cells))]
-        self._trainings = deque(unit for unit, _ in split if unit is not None)
+        self._for_trainers = deque(unit for unit, _ in split if unit is not None)
         self._postponed: deque[Unit] = deque()  # failed in company
         self._slow = frozenset(asked.intersection(slow))
         self._quick_cells: deque[Unit] = deque()
         self._slow_cells: deque[Unit] = deque()
-        for _, units in split:
-            self._to_evaluate(units)
+        for _, evaluations in split:
+            self._to_evaluate(evaluations)
         self._stopping = False
         self._no_evaluator = ""  # why there is none any more
         self._side_by_side = crew.side_by_side
-        self._has_trained = False
-        self._workers = [self._start_trainer() for _ in range(min(crew.trainers, len(self._trainings)))]
-        expected = [cell for unit in self._trainings for cell in unit.deferred]
+        self._has_had_trainer = False
+        self._workers = [self._start_trainer() for _ in range(min(crew.trainers, len(self._for_trainers)))]
+        expected = [cell for unit in self._for_trainers for cell in unit.deferred]
         expected += [cell for unit in (*self._quick_cells, *self._slow_cells) for cell in unit.cells]
         self._workers += [self._start_evaluator(slow) for slow in self._preparations(crew, expected)]
         self._thread = threading.Thread(target=self._pump, name="aebench-workers", daemon=True)
@@ -105,7 +107,7 @@ class Pool:
             worker.process.kill()
 
     def _waiting(self) -> tuple[deque[Unit], ...]:
-        return self._trainings, self._postponed, self._quick_cells, self._slow_cells
+        return self._for_trainers, self._postponed, self._quick_cells, self._slow_cells
 
     def _to_evaluate(self, units: Iterable[Unit]) -> None:
         for unit in units:
@@ -115,7 +117,7 @@ class Pool:
         """For each evaluator the slow tasks it prepares for: half of them for all, the others for none."""
         count = min(crew.evaluators, len(cells))
         slow = sum(cell.task in self._slow for cell in cells)
-        prepared = count if slow == len(cells) else min(slow, (count + 1) // 2)
+        prepared = min(slow, count if slow == len(cells) else (count + 1) // 2)
         return [self._slow] * prepared + [frozenset()] * (count - prepared)
 
     def _start_trainer(self, alone: bool = False) -> _Worker:
@@ -149,22 +151,23 @@ class Pool:
         match item:
             case Idle():
                 worker.is_ready = worker.is_idle = True
+                self._has_had_trainer |= not worker.is_evaluator
                 return
             case NotTrained():
+                worker.has_failed = True
                 worker.in_hand[item.training].has_had_company &= not item.for_good
                 self._give_up(worker, item.training, f"training: {item.reason}", item.traceback)
                 return
             case Trained():
-                self._has_trained = True
                 unit = worker.in_hand[item.training].unit
                 self._to_evaluate(_handed_over(item.training, unit.deferred, item.weights))
-                self._left(worker, item.training, list(unit.cells))
+                self._still_to_report(worker, item.training, list(unit.cells))
             case CellDone():
                 left = worker.in_hand[item.cell.training].left
-                self._left(worker, item.cell.training, [cell for cell in left if cell != item.cell])
+                self._still_to_report(worker, item.cell.training, [cell for cell in left if cell != item.cell])
         self._queue.put(item)
 
-    def _left(self, worker: _Worker, training: Training, cells: list[Cell]) -> None:
+    def _still_to_report(self, worker: _Worker, training: Training, cells: list[Cell]) -> None:
         """Take note of what a worker has still to report of a unit."""
         if cells:
             worker.in_hand[training].left = cells
@@ -188,7 +191,7 @@ class Pool:
             self._fail_all((self._quick_cells, self._slow_cells), self._no_evaluator)
         for worker in [worker for worker in self._workers if worker.is_idle]:
             unit = self._next_for(worker)
-            if unit is None and worker.is_evaluator and self._is_training():
+            if unit is None and worker.is_evaluator and self._trainers_are_busy():
                 continue  # a trained model may come yet
             worker.is_idle = False
             if unit is None:
@@ -200,7 +203,11 @@ class Pool:
 
     def _next_for(self, worker: _Worker) -> Unit | None:
         if not worker.is_evaluator:
-            waiting = (self._postponed, self._trainings) if worker.orders.side_by_side == 1 else (self._trainings,)
+            if worker.has_failed and worker.orders.side_by_side < self._side_by_side:
+                return None  # the next one gets a trainer of its own too
+            waiting = (
+                (self._postponed, self._for_trainers) if worker.orders.side_by_side == 1 else (self._for_trainers,)
+            )
         else:
             waiting = (self._slow_cells, self._quick_cells) if worker.orders.warms_up else (self._quick_cells,)
         return next((units.popleft() for units in waiting if units), None)
@@ -208,8 +215,8 @@ class Pool:
     def _trainers(self) -> Iterator[_Worker]:
         return (worker for worker in self._workers if not worker.is_evaluator)
 
-    def _is_training(self) -> bool:
-        return bool(self._trainings or self._postponed or any(worker.in_hand for worker in self._trainers()))
+    def _trainers_are_busy(self) -> bool:
+        return bool(self._for_trainers or self._postponed or any(worker.in_hand for worker in self._trainers()))
 
     def _bury(self, worker: _Worker) -> None:
         """A worker has ended: as told, or by a crash, which costs what it had in hand."""
@@ -218,35 +225,42 @@ class Pool:
         worker.process.kill()  # a thread that a plugin left behind must not keep it alive
         worker.process.join()
         worker.pipe.close()
-        if worker.has_been_dismissed and not worker.in_hand and worker.process.exitcode == 0:
+        if worker.has_been_dismissed and not worker.in_hand:
             return
         reason = f"the worker process died ({_exit_reason(worker.process.exitcode)})"
-        if not worker.is_ready:  # another one would not fare better
-            self._do_without(worker, reason)
+        if not worker.is_ready:  # another one like it would not fare better
+            if not self._stopping:
+                self._do_without(worker, reason)
             return
         for training in list(worker.in_hand):
             self._give_up(worker, training, reason)
         if self._stopping:
             return
-        if worker.is_evaluator and (self._is_training() or self._quick_cells or self._slow_cells):
+        if worker.is_evaluator and (self._trainers_are_busy() or self._quick_cells or self._slow_cells):
             self._workers.append(self._start_evaluator(worker.orders.warms_up))
-        elif not worker.is_evaluator and self._trainings:
+        elif not worker.is_evaluator and self._for_trainers:
             self._workers.append(self._start_trainer())
 
     def _do_without(self, worker: _Worker, reason: str) -> None:
-        """What waits for a worker of this kind fails, if it was the last one."""
-        if worker.is_evaluator:
-            others = [other for other in self._workers if other.is_evaluator]
-            if not others:
-                self._no_evaluator = reason
-            elif not any(other.orders.warms_up for other in others):
-                self._slow = frozenset()
-                self._quick_cells.extend(self._slow_cells)
-                self._slow_cells.clear()
-        elif not any(self._trainers()):
-            if not self._has_trained and (self._trainings or self._postponed):
+        """A worker never became ready: what waits for it goes to others of its kind, or fails if there are none.
+
+        Slow tasks may do without preparation, which is what has failed then.
+        """
+        others = [other for other in self._workers if other.is_evaluator and not other.has_been_dismissed]
+        if not worker.is_evaluator:
+            if any(self._trainers()):
+                return
+            if not self._has_had_trainer:
                 raise AebenchError(f"{reason} before it could take up any work")
-            self._fail_all((self._trainings, self._postponed), reason)
+            self._fail_all((self._for_trainers, self._postponed), reason)
+        elif worker.orders.warms_up and not any(other.orders.warms_up for other in others):
+            self._slow = frozenset()
+            self._quick_cells.extend(self._slow_cells)
+            self._slow_cells.clear()
+            if not others:
+                self._workers.append(self._start_evaluator(self._slow))
+        elif not others:
+            self._no_evaluator = reason
 
     def _fail_all(self, waiting: Iterable[deque[Unit]], reason: str) -> None:
         for units in waiting:
