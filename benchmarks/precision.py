@@ -16,12 +16,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
-from scipy.stats import false_discovery_control, ttest_rel
-
 from aebench.registry import create_registry
-from aebench.statistics import interval
+from aebench.statistics import adjusted_p_values, interval, paired_t_test
 from benchmarks.scaling import MODELS
-from benchmarks.start_up import AEBENCH
+from benchmarks.start_up import AEBENCH, run_command, store_in
 
 SEEDS = 3
 LEVEL = 0.05
@@ -30,16 +28,15 @@ Values: TypeAlias = dict[tuple[str, str, str], dict[int, float]]  # (model, task
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        store = f"sqlite:///{Path(folder) / 'mlflow.db'}"
         for precision in ("fp32", "bf16"):
-            command = [
-                *(AEBENCH, "run", "--dataset", "mnist", "--data-dir", options.data_dir.absolute()),
-                *("--models", ",".join(MODELS), "--epochs", options.epochs, "--seeds", SEEDS),
-                *("--device", options.device, "--precision", precision),
-                *("--tracking-uri", store, "--experiment", precision),
-            ]
-            subprocess.run(list(map(str, command)), cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        return compare(*(_values(store, precision) for precision in ("fp32", "bf16")))
+            options_of_run = (
+                *("--dataset", "mnist", "--data-dir", options.data_dir.absolute(), "--models", ",".join(MODELS)),
+                *("--epochs", options.epochs, "--seeds", SEEDS, "--device", options.device),
+                *("--precision", precision, "--experiment", precision),
+            )
+            command = run_command(Path(folder), *options_of_run)
+            subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        return compare(*(_values(store_in(Path(folder)), precision) for precision in ("fp32", "bf16")))
 
 
 def compare(full: Values, half: Values) -> dict[str, Any]:
@@ -50,8 +47,8 @@ def compare(full: Values, half: Values) -> dict[str, Any]:
         if len(seeds) > 1:
             pairs[key] = [full[key][seed] for seed in seeds], [half[key][seed] for seed in seeds]
     varying = [key for key, (one, other) in pairs.items() if one != other]
-    p_values = [float(ttest_rel(*pairs[key]).pvalue) for key in varying]
-    adjusted = dict(zip(varying, false_discovery_control(p_values).tolist(), strict=True))
+    p_values = [paired_t_test(*pairs[key]) for key in varying]
+    adjusted = dict(zip(varying, adjusted_p_values(p_values), strict=True))
     apart = [".".join(key) for key in varying if adjusted[key] < LEVEL]
     inside = sum(_is_inside(*both) for both in pairs.values())
     print(f"of {len(pairs)} metrics {len(apart)} can be told apart: {', '.join(apart) or 'none'}")

@@ -7,12 +7,13 @@ import subprocess
 import tempfile
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from aebench.executors.crew import TRAININGS_SIDE_BY_SIDE
 from aebench.hardware import cores
 from benchmarks.measuring import Spread
-from benchmarks.start_up import AEBENCH
+from benchmarks.start_up import run_command
 
 MODELS = ("vanilla", "vae", "sparse", "denoising", "shallow", "beta_vae_strict", "beta_vae_loose", "vq_vae", "stacked")
 TASKS = "reconstruction,anomaly_detection"
@@ -36,17 +37,10 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _seconds(models: int, jobs: int, device: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            str(AEBENCH),
-            "run",
-            "--models",
-            ",".join(MODELS[:models]),
-            "--tasks",
-            TASKS,
-            "--epochs",
-            str(EPOCHS),
-        ]
-        command += ["--jobs", str(jobs), "--device", device, "--tracking-uri", "sqlite:///mlflow.db"]
+        command = run_command(
+            Path(folder), "--models", ",".join(MODELS[:models]), "--tasks", TASKS, "--epochs", EPOCHS,
+            "--jobs", jobs, "--device", device,
+        )  # fmt: skip
         started = time.perf_counter()
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - started

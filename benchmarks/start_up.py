@@ -16,6 +16,16 @@ AEBENCH = Path(sys.executable).with_name("aebench")
 COMMANDS = (("--help",), ("list",))
 
 
+def store_in(folder: Path) -> str:
+    """The tracking URI of a store of its own in this folder."""
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def run_command(folder: Path, *options: object) -> list[str]:
+    """`aebench run` with these options, and its store in this folder."""
+    return [str(AEBENCH), "run", *map(str, options), "--tracking-uri", store_in(folder)]
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     results = {}
     for command in COMMANDS:

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from aebench.hardware import cores
 from benchmarks.measuring import ProcessTree
-from benchmarks.start_up import AEBENCH
+from benchmarks.start_up import run_command, store_in
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -30,10 +30,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _measure(device: str, dataset: str, more: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [str(AEBENCH), "run", "--dataset", dataset, "--device", device, *more]
-        process = subprocess.Popen(
-            [*command, "--tracking-uri", "sqlite:///mlflow.db"], cwd=folder, stdout=subprocess.DEVNULL
-        )
+        command = run_command(Path(folder), "--dataset", dataset, "--device", device, *more)
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
         with ProcessTree(process.pid) as tree:
             code = process.wait()
         if code:
@@ -62,7 +60,7 @@ def _measure(device: str, dataset: str, more: list[str]) -> dict[str, Any]:
 
 def _seconds_by_kind(folder: Path, experiment: str) -> dict[str, float]:
     """Sums over the matrix: fitting, evaluating each task, and of that drawing pictures."""
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    client = MlflowClient(store_in(folder))
     (found,) = [found for found in client.search_experiments() if found.name == experiment]
     sums: dict[str, float] = defaultdict(float)
     for run in client.search_runs([found.experiment_id]):

@@ -108,12 +108,12 @@ def rank(values: Mapping[str, Sequence[float]], higher_is_better: bool) -> Ranki
     sign = -1 if higher_is_better else 1
     order = tuple(sorted(values, key=lambda name: (sign * float(np.mean(values[name])), name)))
     pairs = list(combinations(order, 2))
-    adjusted = _adjusted([_paired_t_test(values[one], values[other]) for one, other in pairs])
+    adjusted = adjusted_p_values([paired_t_test(values[one], values[other]) for one, other in pairs])
     p_values = dict(zip(pairs, adjusted, strict=True))
     return Ranking(order, p_values | {(other, one): p for (one, other), p in p_values.items()})
 
 
-def _paired_t_test(one: Sequence[float], other: Sequence[float]) -> float:
+def paired_t_test(one: Sequence[float], other: Sequence[float]) -> float:
     """Two-sided p-value of the mean difference; 1 when there is a single pair."""
     from scipy.stats import t
 
@@ -126,7 +126,7 @@ def _paired_t_test(one: Sequence[float], other: Sequence[float]) -> float:
     return float(2 * t.sf(abs(mean) / error, len(differences) - 1))
 
 
-def _adjusted(p_values: Sequence[float]) -> list[float]:
+def adjusted_p_values(p_values: Sequence[float]) -> list[float]:
     """For many comparisons, by the step-up procedure that controls the false discovery rate."""
     from scipy.stats import false_discovery_control
 

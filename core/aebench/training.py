@@ -148,7 +148,8 @@ def _fit_stages(
                 curves.append(losses)
                 on_epoch(losses)
             noise = step.noise
-            why_not_recorded = captured.why_not if captured else why_not_recorded
+            if captured:
+                why_not_recorded = captured.why_not
     return TrainingResult(tuple(curves), _clock(device) - started, why_not_recorded)
 
 

@@ -43,9 +43,9 @@ class _Worker:
 
     def take(self, unit: Unit) -> None:
         self.in_hand[unit.training] = _InHand(unit, [*unit.cells, *unit.deferred])
-        if len(self.in_hand) > 1 or self.has_failed:
+        if self.orders.side_by_side > 1 and (len(self.in_hand) > 1 or self.has_failed):
             for job in self.in_hand.values():
-                job.has_had_company = self.orders.side_by_side > 1
+                job.has_had_company = True
 
 
 @dataclass
