@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from platformdirs import user_cache_path
 
-from aebench.hardware import cores
+from aebench.execution.devices import cores
 from benchmarks import precision, profile, scaling, side_by_side, start_up, training, whole_run
 
 PARTS = {

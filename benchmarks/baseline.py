@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, random_split
 from torchvision import datasets, transforms
 
-from aebench.hardware import cores
+from aebench.execution.devices import cores
 
 BATCH_SIZE = 256
 TRAINING_IMAGES = 55_000

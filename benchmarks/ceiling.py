@@ -9,8 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from aebench.contracts import Autoencoder
-from aebench.hardware import cores
-from aebench.linear import Linear
+from aebench.execution.devices import cores
+from aebench.networks.linear import Linear
 
 SIZE = 2048
 SECONDS = 1.0

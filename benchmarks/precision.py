@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
-from aebench.registry import create_registry
-from aebench.statistics import adjusted_p_values, interval, paired_t_test
+from aebench.registry.loading import create_registry
+from aebench.results.statistics import adjusted_p_values, interval, paired_t_test
 from benchmarks.scaling import MODELS
 from benchmarks.start_up import AEBENCH, run_command, store_in
 

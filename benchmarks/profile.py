@@ -11,10 +11,10 @@ import torch
 from torch import Generator
 from torch.profiler import ProfilerActivity, profile
 
-from aebench.building import build_model
 from aebench.contracts import Autoencoder, ImageDataset, Split
-from aebench.registry import create_registry
-from aebench.training import fit
+from aebench.registry.loading import create_registry
+from aebench.training.building import build_model
+from aebench.training.trainer import fit
 from benchmarks.baseline import BATCH_SIZE
 from benchmarks.ceiling import training_flops
 from benchmarks.runner import Runner

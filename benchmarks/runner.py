@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from aebench.config import load_benchmark
 from aebench.datasets import load_dataset
-from aebench.executors import Crew, LocalExecutor
-from aebench.jobs import Training
-from aebench.planner import plan
-from aebench.registry import Registry
-from aebench.work import Message, Postponed, Trained, Unit
+from aebench.execution import Crew, LocalExecutor
+from aebench.execution.work import Message, Postponed, Trained, Unit
+from aebench.planning.config import load_benchmark
+from aebench.planning.jobs import Training
+from aebench.planning.planner import plan
+from aebench.registry.loading import Registry
 
 
 class Runner:

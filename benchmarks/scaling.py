@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aebench.executors.crew import TRAININGS_SIDE_BY_SIDE
-from aebench.hardware import cores
+from aebench.execution.crew import TRAININGS_SIDE_BY_SIDE
+from aebench.execution.devices import cores
 from benchmarks.measuring import Spread
 from benchmarks.start_up import run_command
 

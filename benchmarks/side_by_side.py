@@ -7,8 +7,8 @@ from collections import defaultdict
 from dataclasses import asdict
 from typing import Any
 
-from aebench.hardware import cores
-from aebench.registry import create_registry
+from aebench.execution.devices import cores
+from aebench.registry.loading import create_registry
 from benchmarks.measuring import Spread
 from benchmarks.runner import Runner
 

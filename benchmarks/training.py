@@ -12,9 +12,9 @@ from collections import defaultdict
 from dataclasses import asdict
 from typing import Any
 
-from aebench.building import build_model
-from aebench.hardware import cores
-from aebench.registry import create_registry
+from aebench.execution.devices import cores
+from aebench.registry.loading import create_registry
+from aebench.training.building import build_model
 from benchmarks.baseline import BATCH_SIZE, TRAINING_IMAGES, Baseline
 from benchmarks.ceiling import matmul_rate, training_flops
 from benchmarks.measuring import ProcessTree, Spread

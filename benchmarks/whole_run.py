@@ -15,7 +15,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from aebench.hardware import cores
+from aebench.execution.devices import cores
 from benchmarks.measuring import ProcessTree
 from benchmarks.start_up import run_command, store_in
 

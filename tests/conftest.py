@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Generator
 
-from aebench.config import load_benchmark
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.datasets import load_dataset
-from aebench.judges import ConvolutionalJudge, train_judge
-from aebench.planner import Plan, plan
-from aebench.registry import Registry, create_registry
-from aebench.training import fit
+from aebench.evaluation.reference_classifier import ConvolutionalJudge, train_judge
+from aebench.planning.config import load_benchmark
+from aebench.planning.planner import Plan, plan
+from aebench.registry.loading import Registry, create_registry
+from aebench.training.trainer import fit
 
 
 @pytest.fixture(autouse=True)

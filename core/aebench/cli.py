@@ -18,8 +18,8 @@ from aebench.errors import AebenchError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aebench.config import Benchmark
-    from aebench.registry import Registry
+    from aebench.planning.config import Benchmark
+    from aebench.registry.loading import Registry
 
 app = typer.Typer(
     name="aebench",
@@ -79,7 +79,7 @@ def run(
     benchmark = _benchmark(registry, config, dataset, models, tasks, seeds, epochs, precision)
 
     from aebench import runner
-    from aebench.display import RunProgress, results_table
+    from aebench.report.progress import RunProgress, results_table
 
     console = _console()
     options = runner.RunOptions(device, jobs, _data_dir(data_dir), tracking_uri, experiment, fresh)
@@ -115,12 +115,12 @@ def plan(
     registry = _registry()
     benchmark = _benchmark(registry, config, dataset, models, tasks, seeds, epochs, precision)
 
-    from aebench.hardware import choose_device
+    from aebench.execution.devices import choose_device
     from aebench.runner import prepare
 
     _, matrix = prepare(benchmark, _data_dir(data_dir), choose_device(device))
     if as_json:
-        from aebench.results import describe
+        from aebench.results.matrix import describe
 
         _print_json(describe(matrix))
         return
@@ -149,7 +149,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List what the installed plugins bring, and the plugins that failed."""
-    from aebench.listing import as_tables, describe_registry
+    from aebench.report.listing import as_tables, describe_registry
 
     registry = _registry(quiet=True)
     description = describe_registry(registry)
@@ -171,7 +171,7 @@ def results(
     as_json: AsJson = False,
 ) -> None:
     """Show the newest matrix as a table of models and tasks."""
-    from aebench.display import results_table
+    from aebench.report.progress import results_table
     from aebench.tracking import Store, newest_experiment
 
     store = Store(tracking_uri, experiment or newest_experiment(tracking_uri), must_exist=True)
@@ -190,8 +190,8 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Write a page in Markdown to this file instead.")] = None,
 ) -> None:
     """Put published figures and conclusions beside the newest matrix."""
-    from aebench.comparison import compare as compare_with
-    from aebench.comparison_pages import as_page, as_tables
+    from aebench.report.pages import as_page, as_tables
+    from aebench.results.comparison import compare as compare_with
     from aebench.tracking import Store, newest_experiment
 
     registry = _registry()
@@ -308,7 +308,7 @@ def _terminate(signum: int, frame: Any) -> None:
 
 
 def _registry(quiet: bool = False) -> Registry:
-    from aebench.registry import create_registry
+    from aebench.registry.loading import create_registry
 
     registry = create_registry()
     if not quiet:
@@ -330,7 +330,7 @@ def _benchmark(
     epochs: int | None,
     precision: str | None,
 ) -> Benchmark:
-    from aebench.config import load_benchmark
+    from aebench.planning.config import load_benchmark
 
     given: dict[tuple[str, ...], Any] = {
         ("dataset",): _dataset_choice(dataset, registry),

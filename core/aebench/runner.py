@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from safetensors.torch import load
 
-from aebench.building import build_model
-from aebench.config import Benchmark
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.datasets import load_dataset
-from aebench.executors import Crew, LocalExecutor
-from aebench.hardware import choose_device, choose_precision
-from aebench.jobs import Cell
-from aebench.judges import ConvolutionalJudge, obtain_judge
-from aebench.planner import JUDGE_SOURCES, Plan, core_provenance, plan
-from aebench.registry import Registry
-from aebench.work import CellDone, Message, Trained, Unit
+from aebench.evaluation.reference_classifier import ConvolutionalJudge, obtain_judge
+from aebench.execution import Crew, LocalExecutor
+from aebench.execution.devices import choose_device, choose_precision
+from aebench.execution.work import CellDone, Message, Trained, Unit
+from aebench.planning.config import Benchmark
+from aebench.planning.jobs import Cell
+from aebench.planning.planner import JUDGE_SOURCES, Plan, core_provenance, plan
+from aebench.registry.loading import Registry
+from aebench.training.building import build_model
 
 if TYPE_CHECKING:
-    from aebench.results import MatrixResults
+    from aebench.results.matrix import MatrixResults
     from aebench.tracking import MatrixRun
 
 

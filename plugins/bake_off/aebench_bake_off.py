@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from aebench.contracts import Claim, Measured, Procedure, PublishedFigures, StudyRecord, hookimpl
-from aebench.contracts.study import Draws
+from aebench.contracts.studies import Draws
 
 AEBENCH_CONTRACT = 1
 

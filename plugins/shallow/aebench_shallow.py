@@ -7,7 +7,7 @@ from math import prod
 from torch import nn
 
 from aebench.contracts import Autoencoder, AutoencoderRecord, Params, hookimpl
-from aebench.linear import Linear
+from aebench.networks.linear import Linear
 
 AEBENCH_CONTRACT = 1
 

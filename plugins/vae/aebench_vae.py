@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from aebench.bottlenecks import gaussian_bottleneck, sample_standard_normal
 from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Code, Params, hookimpl
-from aebench.networks import DenseDecoder, DenseEncoder
+from aebench.networks import DenseDecoder, DenseEncoder, gaussian_bottleneck, sample_standard_normal
 
 AEBENCH_CONTRACT = 1
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Generator
 
-from aebench.registry import create_registry
+from aebench.registry.loading import create_registry
 from aebench.testing import checks_of
 
 REGISTRY = create_registry()

@@ -7,12 +7,12 @@ from multiprocessing import get_context
 import pytest
 import torch
 
-from aebench.config import load_benchmark
-from aebench.executors import Crew, LocalExecutor
-from aebench.executors.worker import DEVICE_IS_BROKEN, _leave_a_broken
-from aebench.planner import plan
-from aebench.registry import create_registry
-from aebench.work import CellDone, EpochDone, Postponed, Started, Trained, Unit
+from aebench.execution import Crew, LocalExecutor
+from aebench.execution.work import CellDone, EpochDone, Postponed, Started, Trained, Unit
+from aebench.execution.worker import DEVICE_IS_BROKEN, _leave_a_broken
+from aebench.planning.config import load_benchmark
+from aebench.planning.planner import plan
+from aebench.registry.loading import create_registry
 
 CPU = torch.device("cpu")
 ONE_BY_ONE = Crew(trainers=1, side_by_side=1, evaluators=1, trainers_evaluate=True)

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from aebench.comparison import MeasuredResults, compare
-from aebench.comparison_pages import as_page
 from aebench.contracts import Claim, NotMeasured, Procedure, PublishedFigures, StudyRecord
-from aebench.results import CellResult, MatrixResults, MetricInfo, TaskInfo, Variant
-from aebench.statistics import interval
+from aebench.report.pages import as_page
+from aebench.results.comparison import MeasuredResults, compare
+from aebench.results.matrix import CellResult, MatrixResults, MetricInfo, TaskInfo, Variant
+from aebench.results.statistics import interval
 
 LOW = TaskInfo("low", "Low", (MetricInfo("bce", "B", "", False, True),))
 HIGH = TaskInfo("high", "High", (MetricInfo("auroc", "A", "", True, True),))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from aebench.config import load_benchmark
 from aebench.errors import AebenchError
+from aebench.planning.config import load_benchmark
 
 
 def _file(tmp_path, text):

@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.datasets import KMNIST
 
 from aebench.contracts import ImageDataset, Split
-from aebench.datasets import load_dataset, mnist_family
+from aebench.datasets import load_dataset, mnist
 from aebench.errors import AebenchError
 
 
@@ -189,4 +189,4 @@ def test_a_data_directory_that_cannot_be_written(tmp_path, registry):
 
 
 def test_published_digests_are_of_the_four_files():
-    assert set(mnist_family.MNIST_MD5) == set(mnist_family.IDX_FILES)
+    assert set(mnist.MNIST_MD5) == set(mnist.IDX_FILES)

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from aebench.diagrams import critical_difference
-from aebench.results import CellResult, MatrixResults, MetricInfo, TaskInfo
+from aebench.report.diagrams import critical_difference
+from aebench.results.matrix import CellResult, MatrixResults, MetricInfo, TaskInfo
 
 VALUES = {"a": (3.0, 3.1, 3.2), "b": (1.0, 1.2, 1.1), "c": (1.1, 1.1, 1.2)}
 

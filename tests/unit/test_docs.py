@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aebench import contracts
-from aebench.registry import RECORD_OF_HOOK
+from aebench.registry.loading import RECORD_OF_HOOK
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aebench.errors import AebenchError
-from aebench.results import LAYOUT
+from aebench.results.matrix import LAYOUT
 from aebench.tracking import Store
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aebench.hardware import choose_precision
+from aebench.execution.devices import choose_precision
 
 
 @pytest.mark.parametrize(

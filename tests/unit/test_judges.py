@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aebench.judges import ConvolutionalJudge, obtain_judge, train_judge
+from aebench.evaluation.reference_classifier import ConvolutionalJudge, obtain_judge, train_judge
 
 CPU = torch.device("cpu")
 

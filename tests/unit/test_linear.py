@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from aebench import linear
-from aebench.linear import Linear
+from aebench.networks import linear
+from aebench.networks.linear import Linear
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from aebench.config import load_benchmark
 from aebench.errors import AebenchError
-from aebench.planner import plan
+from aebench.planning.config import load_benchmark
+from aebench.planning.planner import plan
 
 
 def test_the_whole_matrix(lay_out):

@@ -7,7 +7,7 @@ import pytest
 
 from aebench.contracts import Metric, TaskRecord
 from aebench.errors import AebenchError
-from aebench.registry import create_registry
+from aebench.registry.loading import create_registry
 
 GOOD = """
 from aebench.contracts import Autoencoder, AutoencoderRecord, hookimpl

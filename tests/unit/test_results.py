@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from aebench.display import RunProgress, results_table
-from aebench.results import CellResult, MatrixResults, MetricInfo, TaskInfo, describe, tasks_of
-from aebench.training import EpochLosses
-from aebench.work import CellDone, EpochDone, Postponed, Started, Unit
+from aebench.execution.work import CellDone, EpochDone, Postponed, Started, Unit
+from aebench.report.progress import RunProgress, results_table
+from aebench.results.matrix import CellResult, MatrixResults, MetricInfo, TaskInfo, describe, tasks_of
+from aebench.training.trainer import EpochLosses
 
 LOW = TaskInfo("low", "Low", (MetricInfo("bce", "B", "nats/image", False, True), MetricInfo("x", "X", "", True, False)))
 HIGH = TaskInfo("high", "High", (MetricInfo("auroc", "A", "", True, True),))

@@ -1,6 +1,6 @@
 """Seeds depend on what they are for, and on nothing else."""
 
-from aebench.seeds import canonical_json, content_hash, derive_seed
+from aebench.planning.seeds import canonical_json, content_hash, derive_seed
 
 
 def test_known_values_stay():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aebench.statistics import interval, rank
+from aebench.results.statistics import interval, rank
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])

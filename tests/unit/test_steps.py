@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Generator
 
-from aebench.steps import STEPS_BEFORE_CAPTURE, CapturedStep, Step, cuda_graph
-from aebench.training import fit
+from aebench.training.steps import STEPS_BEFORE_CAPTURE, CapturedStep, Step, cuda_graph
+from aebench.training.trainer import fit
 
 STEPS = STEPS_BEFORE_CAPTURE + 4
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from aebench.contracts import AebenchError, Animation, Autoencoder, Context, Split
-from aebench.pictures import render
+from aebench.evaluation.rendering import render
 
 SHAPE = (1, 8, 8)
 

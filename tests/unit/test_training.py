@@ -10,7 +10,7 @@ from torch import Generator
 
 from aebench.contracts import Autoencoder, SelfFitting, Split
 from aebench.errors import TrainingDiverged
-from aebench.training import fit
+from aebench.training.trainer import fit
 
 SETTINGS = {"batch_size": 64, "learning_rate": 1e-3}
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Generator
 
-from aebench.training import fit, fit_in_turns
-from aebench.turns import all_at_once, on_own_stream
+from aebench.training.trainer import fit, fit_in_turns
+from aebench.training.turns import all_at_once, on_own_stream
 
 MODELS = ("vanilla", "stacked", "sparse", "denoising", "vae", "vq_vae", "pca")
 

@@ -1,6 +1,7 @@
 """What a plugin author reads: the model, the task, the data, and the records that register them."""
 
-from aebench.contracts.autoencoder import (
+from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages, Split, to_unit_interval
+from aebench.contracts.models import (
     Autoencoder,
     Code,
     Loss,
@@ -9,7 +10,6 @@ from aebench.contracts.autoencoder import (
     binary_cross_entropy,
     straight_line,
 )
-from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages, Split, to_unit_interval
 from aebench.contracts.records import (
     AutoencoderRecord,
     Capability,
@@ -18,8 +18,8 @@ from aebench.contracts.records import (
     StudyRecord,
     TaskRecord,
 )
-from aebench.contracts.study import Claim, Measured, Procedure, PublishedFigures
-from aebench.contracts.task import Animation, Context, Evaluation, Judge, Metric, Skip, Table
+from aebench.contracts.studies import Claim, Measured, Procedure, PublishedFigures
+from aebench.contracts.tasks import Animation, Context, Evaluation, Judge, Metric, Skip, Table
 from aebench.errors import AebenchError, NotMeasured
 from aebench.hookspecs import CONTRACT, hookimpl
 

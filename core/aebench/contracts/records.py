@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from aebench.contracts.autoencoder import Autoencoder
 from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages
-from aebench.contracts.study import Claim, Procedure, PublishedFigures
-from aebench.contracts.task import Context, Evaluation, Metric, Skip
+from aebench.contracts.models import Autoencoder
+from aebench.contracts.studies import Claim, Procedure, PublishedFigures
+from aebench.contracts.tasks import Context, Evaluation, Metric, Skip
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 

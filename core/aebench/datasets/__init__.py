@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from aebench.contracts import DatasetRecord, ImageDataset, Params, RawImages, Split, hookimpl
-from aebench.datasets.mnist_family import MNIST_MD5, TorchvisionParams, torchvision_loader
-from aebench.datasets.own_images import ArrayParams, FolderParams, load_folder, load_npz
+from aebench.datasets.mnist import MNIST_MD5, TorchvisionParams, torchvision_loader
+from aebench.datasets.user_images import ArrayParams, FolderParams, load_folder, load_npz
 from aebench.errors import AebenchError
-from aebench.seeds import derive_seed
+from aebench.planning.seeds import derive_seed
 
 AEBENCH_CONTRACT = 1
 

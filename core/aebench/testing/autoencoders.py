@@ -10,18 +10,18 @@ import torch
 from safetensors.torch import load
 from torch import Generator, Tensor
 
-from aebench.building import weights_of
-from aebench.config import load_benchmark
 from aebench.contracts import AebenchError, Autoencoder, AutoencoderRecord, Capability, Loss, SelfFitting, Stage
-from aebench.contracts.autoencoder import binary_cross_entropy
-from aebench.planner import plan
-from aebench.registry import Registered, Registry, create_registry
+from aebench.contracts.models import binary_cross_entropy
+from aebench.execution.work import CellDone, NotTrained, Report, Unit, Workplace
+from aebench.planning.config import load_benchmark
+from aebench.planning.planner import plan
+from aebench.registry.loading import Registered, Registry, create_registry
 from aebench.testing.checks import Nonconformance, check, expect
 from aebench.testing.parameters import reject_unknown_keys
 from aebench.testing.surroundings import scrambled_randomness, small_digits, small_judge, unchanged_randomness
-from aebench.training import TrainingResult, fit
-from aebench.turns import all_at_once
-from aebench.work import CellDone, NotTrained, Report, Unit, Workplace
+from aebench.training.building import weights_of
+from aebench.training.trainer import TrainingResult, fit
+from aebench.training.turns import all_at_once
 
 Shape = tuple[int, int, int]
 
@@ -254,7 +254,7 @@ def _fit_changes_the_state(subject: AutoencoderUnderTest, fitted: Autoencoder, c
     return len(changed)
 
 
-@check("aebench.training.fit")
+@check("aebench.training.trainer.fit")
 def training_lowers_the_loss(subject: AutoencoderUnderTest) -> int:
     """A short training on digits ends every stage with a lower loss than it began with.
 

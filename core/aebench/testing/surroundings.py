@@ -17,8 +17,8 @@ import torch
 
 from aebench.contracts import ImageDataset, Split
 from aebench.datasets import load_dataset
-from aebench.judges import ConvolutionalJudge, train_judge
-from aebench.registry import create_registry
+from aebench.evaluation.reference_classifier import ConvolutionalJudge, train_judge
+from aebench.registry.loading import create_registry
 from aebench.testing.checks import expect
 
 SUITE_SEED = 42

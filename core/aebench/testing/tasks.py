@@ -10,8 +10,6 @@ from functools import cache, cached_property
 import torch
 from torch import Generator, Tensor
 
-from aebench.bottlenecks import sample_standard_normal
-from aebench.config import DEFAULT_PROFILES, Profile
 from aebench.contracts import (
     Autoencoder,
     AutoencoderRecord,
@@ -24,8 +22,9 @@ from aebench.contracts import (
     Split,
     TaskRecord,
 )
-from aebench.networks import DenseDecoder, DenseEncoder
-from aebench.pictures import render
+from aebench.evaluation.rendering import render
+from aebench.networks import DenseDecoder, DenseEncoder, sample_standard_normal
+from aebench.planning.config import DEFAULT_PROFILES, Profile
 from aebench.testing.checks import check, expect
 from aebench.testing.parameters import reject_unknown_keys
 from aebench.testing.surroundings import (
@@ -35,7 +34,7 @@ from aebench.testing.surroundings import (
     small_judge,
     unchanged_randomness,
 )
-from aebench.training import fit
+from aebench.training.trainer import fit
 
 SOME_PROFILE = Profile(latent_dim=20, held_out=1)  # for a task whose profile is its user's
 EPOCHS = 3

@@ -16,14 +16,14 @@ from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
-from aebench.diagrams import critical_difference
 from aebench.errors import AebenchError, one_line
-from aebench.jobs import Cell, Training
-from aebench.planner import Plan
-from aebench.results import LAYOUT, CellResult, MatrixResults, Values, Variant, tasks_of
+from aebench.planning.jobs import Cell, Training
+from aebench.planning.planner import Plan
+from aebench.report.diagrams import critical_difference
+from aebench.results.matrix import LAYOUT, CellResult, MatrixResults, Values, Variant, tasks_of
 from aebench.tracking.connection import check_answers, store_uri
 from aebench.tracking.liveness import is_alive
-from aebench.tracking.matrix_run import DESCRIPTION, KIND, LONGEST_TAG, PROCESS, MatrixRun
+from aebench.tracking.writer import DESCRIPTION, KIND, LONGEST_TAG, PROCESS, MatrixRun
 
 TRAINING_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI then opens with runs, not traces
 

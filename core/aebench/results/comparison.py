@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from aebench.contracts import Claim, NotMeasured, Procedure, StudyRecord
-from aebench.contracts.study import Draws
-from aebench.results import MatrixResults, TaskInfo
-from aebench.statistics import LEVEL, interval_of_one_more
+from aebench.contracts.studies import Draws
+from aebench.results.matrix import MatrixResults, TaskInfo
+from aebench.results.statistics import LEVEL, interval_of_one_more
 
 DRAWS = 10_000
 SEED = 1
@@ -108,7 +108,7 @@ class MeasuredResults:
     """A matrix's results under a procedure, drawn from the parametric bootstrap of the means over seeds.
 
     All means together follow a multivariate Student distribution with the covariance of the seeds' values, if these are
-    normal; for a single mean its quantiles are those of `aebench.statistics.interval`.
+    normal; for a single mean its quantiles are those of `aebench.results.statistics.interval`.
     """
 
     def __init__(self, results: MatrixResults, procedure: Procedure) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from aebench.hardware import cores
+from aebench.execution.devices import cores
 
 # A network of this size fills a few per cent of a large GPU.
 TRAININGS_SIDE_BY_SIDE = 8

@@ -21,14 +21,14 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
-from aebench.config import Selected
 from aebench.contracts import Autoencoder, AutoencoderRecord
 from aebench.errors import one_line
-from aebench.jobs import Cell, Training
-from aebench.planner import Plan
-from aebench.results import Values, describe
+from aebench.execution.work import CellDone, Trained
+from aebench.planning.config import Selected
+from aebench.planning.jobs import Cell, Training
+from aebench.planning.planner import Plan
+from aebench.results.matrix import Values, describe
 from aebench.tracking.liveness import this_process
-from aebench.work import CellDone, Trained
 
 if TYPE_CHECKING:
     from aebench.tracking.store import Finished

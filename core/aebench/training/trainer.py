@@ -12,10 +12,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from aebench.contracts import Autoencoder, ImageDataset, Loss, SelfFitting, Split, Stage
-from aebench.contracts.autoencoder import StageLoss
+from aebench.contracts.models import StageLoss
 from aebench.errors import TrainingDiverged, one_line
-from aebench.steps import CapturedStep, Step, no_waiting
-from aebench.turns import Turns, at_once, on_own_stream
+from aebench.training.steps import CapturedStep, Step, no_waiting
+from aebench.training.turns import Turns, at_once, on_own_stream
 
 EVALUATION_BATCH = 1000
 STEPS_PER_TURN = 16

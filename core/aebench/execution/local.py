@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 from aebench.contracts import ImageDataset
-from aebench.executors.crew import Crew
-from aebench.executors.pool import Pool
-from aebench.executors.worker import Orders
-from aebench.judges import ConvolutionalJudge, save_judge
-from aebench.registry import Registry
-from aebench.work import Message, Unit
+from aebench.evaluation.reference_classifier import ConvolutionalJudge, save_judge
+from aebench.execution.crew import Crew
+from aebench.execution.pool import Pool
+from aebench.execution.work import Message, Unit
+from aebench.execution.worker import Orders
+from aebench.registry.loading import Registry
 
 
 class LocalExecutor:

@@ -19,10 +19,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from aebench.errors import AebenchError
-from aebench.executors.crew import Crew
-from aebench.executors.worker import DEVICE_IS_BROKEN, Idle, Orders, start
-from aebench.jobs import Cell, Training
-from aebench.work import CellDone, Message, NotTrained, Postponed, Report, Trained, Unit, failed
+from aebench.execution.crew import Crew
+from aebench.execution.work import CellDone, Message, NotTrained, Postponed, Report, Trained, Unit, failed
+from aebench.execution.worker import DEVICE_IS_BROKEN, Idle, Orders, start
+from aebench.planning.jobs import Cell, Training
 
 GRACE_SECONDS = 5.0  # for a worker that has nothing left to do
 

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from aebench.contracts import Split
-from aebench.contracts.autoencoder import StageLoss
+from aebench.contracts.models import StageLoss
 from aebench.errors import one_line
 
 # Adam's state, the workspaces of libraries and the allocator's cache have to be there before a step can be captured.

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from aebench.contracts import AutoencoderRecord, DatasetRecord, TaskRecord
 from aebench.errors import AebenchError
-from aebench.registry import Registered, Registry, did_you_mean
+from aebench.registry.loading import Registered, Registry, did_you_mean
 
 R = TypeVar("R", AutoencoderRecord, TaskRecord, DatasetRecord)
 M = TypeVar("M", bound=BaseModel)

@@ -9,10 +9,10 @@ from safetensors.torch import save
 from torch import Generator
 
 from aebench.contracts import Autoencoder, ImageDataset
-from aebench.jobs import Training
-from aebench.registry import Registry
-from aebench.training import EpochLosses, TrainingResult, fit_in_turns
-from aebench.turns import Turns
+from aebench.planning.jobs import Training
+from aebench.registry.loading import Registry
+from aebench.training.trainer import EpochLosses, TrainingResult, fit_in_turns
+from aebench.training.turns import Turns
 
 
 def build_model(
@@ -33,7 +33,7 @@ def train(
     device: torch.device,
     on_epoch: Callable[[EpochLosses], None],
 ) -> Turns[TrainingResult]:
-    """Fit a model as its training says, on data that lies on `device`; see `aebench.training.fit_in_turns`."""
+    """Fit a model as its training says, on data that lies on `device`; see `aebench.training.trainer.fit_in_turns`."""
     return fit_in_turns(
         model,
         data,

@@ -20,7 +20,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from aebench.contracts import ImageDataset, Split
-from aebench.seeds import content_hash
+from aebench.planning.seeds import content_hash
 
 CHANNELS = (16, 32, 64)  # of the convolutions; deeper ones for larger images have the last
 FEATURES = 64

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from aebench.planner import Plan
-from aebench.statistics import Ranking, interval, rank
+from aebench.planning.planner import Plan
+from aebench.results.statistics import Ranking, interval, rank
 
 LAYOUT = 2  # of the description stored with every matrix; raise it when its meaning changes
 

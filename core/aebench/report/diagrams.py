@@ -9,8 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from aebench.results import MatrixResults, TaskInfo
-    from aebench.statistics import Ranking
+    from aebench.results.matrix import MatrixResults, TaskInfo
+    from aebench.results.statistics import Ranking
 
 
 def critical_difference(results: MatrixResults, task: TaskInfo, ranking: Ranking) -> Figure:

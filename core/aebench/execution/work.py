@@ -13,14 +13,14 @@ from functools import cache
 import torch
 from safetensors.torch import load
 
-from aebench.building import build_model, train, weights_of
 from aebench.contracts import Autoencoder, Context, Evaluation, ImageDataset, Judge, TaskRecord
 from aebench.errors import AebenchError
-from aebench.jobs import Cell, Training
-from aebench.pictures import render
-from aebench.registry import Registry
-from aebench.training import EpochLosses, TrainingResult
-from aebench.turns import Turns
+from aebench.evaluation.rendering import render
+from aebench.planning.jobs import Cell, Training
+from aebench.registry.loading import Registry
+from aebench.training.building import build_model, train, weights_of
+from aebench.training.trainer import EpochLosses, TrainingResult
+from aebench.training.turns import Turns
 
 
 @dataclass(frozen=True)

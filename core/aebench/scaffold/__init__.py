@@ -1,4 +1,4 @@
-"""Writes the package of a new plugin from the templates in `aebench/templates`."""
+"""Writes the package of a new plugin from the templates in `templates`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import aebench
 from aebench.contracts import CONTRACT
 from aebench.errors import AebenchError
-from aebench.registry import Registered, Registry
+from aebench.registry.loading import Registered, Registry
 
 SUFFIX = ".txt"  # of a template, so that no tool takes it for the file it becomes
 
@@ -63,5 +63,5 @@ def write_package(kind: str, name: str, where: Path, registry: Registry) -> Path
 
 
 def _templates(kind: str) -> list[Traversable]:
-    root = files("aebench") / "templates"
+    root = files("aebench.scaffold") / "templates"
     return [file for folder in ("every", kind) for file in sorted((root / folder).iterdir(), key=lambda f: f.name)]

@@ -22,8 +22,8 @@ import pluggy
 from aebench import hookspecs
 from aebench.contracts import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord
 from aebench.errors import AebenchError
-from aebench.isolation import StageError, guarded
-from aebench.requirements import check_contract, check_requirements
+from aebench.registry.guard import StageError, guarded
+from aebench.registry.requirements import check_contract, check_requirements
 
 ENTRY_POINT_GROUP = "aebench"
 LOAD_PLUGINS_VARIABLE = "AEBENCH_LOAD_PLUGINS"

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 from aebench.contracts import ImageDataset
-from aebench.judges import load_judge
-from aebench.registry import Origin, create_registry
-from aebench.turns import Turns
-from aebench.work import CellDone, NotTrained, Report, Unit, Workplace
+from aebench.evaluation.reference_classifier import load_judge
+from aebench.execution.work import CellDone, NotTrained, Report, Unit, Workplace
+from aebench.registry.loading import Origin, create_registry
+from aebench.training.turns import Turns
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 DEVICE_IS_BROKEN = 70  # exit code

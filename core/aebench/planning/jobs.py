@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aebench.seeds import derive_seed
+from aebench.planning.seeds import derive_seed
 
 
 @dataclass(frozen=True)

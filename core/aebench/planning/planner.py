@@ -9,28 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import aebench
-from aebench.config import Benchmark, Profile, Selected
 from aebench.contracts import AutoencoderRecord, DatasetInfo, TaskRecord
 from aebench.errors import AebenchError
-from aebench.jobs import Cell, Training
-from aebench.seeds import content_hash, derive_seed
+from aebench.planning.config import Benchmark, Profile, Selected
+from aebench.planning.jobs import Cell, Training
+from aebench.planning.seeds import content_hash, derive_seed
 
 # What the core itself contributes to trained weights, to what tasks find, and to the judge they may ask. A change there
 # makes earlier results stale, and no others: a new metric is no reason to train again.
 TRAINING_SOURCES = (
-    "bottlenecks.py",
-    "building.py",
-    "contracts/autoencoder.py",
+    "networks/bottlenecks.py",
+    "training/building.py",
+    "contracts/models.py",
     "contracts/data.py",
-    "jobs.py",
-    "linear.py",
-    "networks.py",
-    "seeds.py",
-    "steps.py",
-    "training.py",
+    "planning/jobs.py",
+    "networks/linear.py",
+    "networks/dense.py",
+    "planning/seeds.py",
+    "training/steps.py",
+    "training/trainer.py",
 )
-EVALUATION_SOURCES = ("contracts/task.py", "work.py")
-JUDGE_SOURCES = ("judges.py",)
+EVALUATION_SOURCES = ("contracts/tasks.py", "execution/work.py")
+JUDGE_SOURCES = ("evaluation/reference_classifier.py",)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from aebench.jobs import Training
-from aebench.planner import Plan
-from aebench.results import MatrixResults, TaskInfo
-from aebench.work import CellDone, EpochDone, Message, Postponed, Started, Trained, Unit
+from aebench.execution.work import CellDone, EpochDone, Message, Postponed, Started, Trained, Unit
+from aebench.planning.jobs import Training
+from aebench.planning.planner import Plan
+from aebench.results.matrix import MatrixResults, TaskInfo
 
 
 class RunProgress:

@@ -8,7 +8,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-from aebench.linear import Linear
+from aebench.networks.linear import Linear
 
 LAYERS = 3
 

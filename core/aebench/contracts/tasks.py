@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from aebench.contracts.autoencoder import Autoencoder
+    from aebench.contracts.models import Autoencoder
 
 
 @dataclass(frozen=True)

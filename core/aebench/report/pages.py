@@ -8,8 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from aebench.comparison import Comparison, Figure, Verdict
-from aebench.results import MatrixResults
+from aebench.results.comparison import Comparison, Figure, Verdict
+from aebench.results.matrix import MatrixResults
 
 COLOURS = {"holds": "green", "fails": "red", "undecided": "dim"}
 HEADINGS = ("quantity", "model", "published", "measured", "95 % of single runs", "difference", "inside")

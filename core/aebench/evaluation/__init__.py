@@ -1,0 +1,1 @@
+"""Asks one task of one trained model."""

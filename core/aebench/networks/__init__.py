@@ -1,0 +1,13 @@
+"""Building blocks that several models share: dense networks and the Gaussian bottleneck."""
+
+from aebench.networks.bottlenecks import gaussian_bottleneck, sample_standard_normal, standard_normal
+from aebench.networks.dense import DenseDecoder, DenseEncoder, dense_widths
+
+__all__ = [
+    "DenseDecoder",
+    "DenseEncoder",
+    "dense_widths",
+    "gaussian_bottleneck",
+    "sample_standard_normal",
+    "standard_normal",
+]

@@ -1,0 +1,1 @@
+"""Entry points become records; every failure becomes data."""

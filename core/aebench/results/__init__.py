@@ -1,0 +1,1 @@
+"""A matrix and its cells, independent of where they are stored."""

@@ -1,0 +1,1 @@
+"""Trains one model: the only training loop."""
