@@ -52,7 +52,7 @@ class Runner:
         units = [Unit(training, ()) for training in self.trainings(seeds, epochs, precision)]
         trained = 0
         for message in LocalExecutor(self.registry, self._device, Crew.suited_to(self._device)).run(
-            units, self.data, judge=None
+            units, self.data, reference_classifier=None
         ):
             if isinstance(message, Postponed):
                 raise RuntimeError(f"a training failed beside others: {message.reason}")

@@ -1,7 +1,7 @@
 """Whole runs in an empty store, digits as it comes and MNIST, and what they spend beside their purpose.
 
 That is the driver, which plans, talks to MLflow and exports models, and the pictures, which the workers draw. Where a
-data set has no judge yet, the driver trains it.
+data set has no reference classifier yet, the driver trains it.
 """
 
 from __future__ import annotations

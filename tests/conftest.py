@@ -11,7 +11,7 @@ from torch import Generator
 
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.datasets import load_dataset
-from aebench.evaluation.reference_classifier import ConvolutionalJudge, train_judge
+from aebench.evaluation.reference_classifier import ConvolutionalClassifier, train_reference_classifier
 from aebench.planning.config import load_benchmark
 from aebench.planning.planner import Plan, plan
 from aebench.registry.loading import Registry, create_registry
@@ -38,8 +38,8 @@ def digits(registry: Registry) -> ImageDataset:
 
 
 @pytest.fixture(scope="session")
-def judge(digits: ImageDataset) -> ConvolutionalJudge:
-    return train_judge(digits)
+def reference_classifier(digits: ImageDataset) -> ConvolutionalClassifier:
+    return train_reference_classifier(digits)
 
 
 @pytest.fixture(scope="session")

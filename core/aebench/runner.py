@@ -15,13 +15,13 @@ from safetensors.torch import load
 
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.datasets import load_dataset
-from aebench.evaluation.reference_classifier import ConvolutionalJudge, obtain_judge
+from aebench.evaluation.reference_classifier import ConvolutionalClassifier, obtain_reference_classifier
 from aebench.execution import Crew, LocalExecutor
 from aebench.execution.devices import choose_device, choose_precision
 from aebench.execution.work import CellDone, Message, Trained, Unit
 from aebench.planning.config import Benchmark
 from aebench.planning.jobs import Cell
-from aebench.planning.planner import JUDGE_SOURCES, Plan, core_provenance, plan
+from aebench.planning.planner import REFERENCE_CLASSIFIER_SOURCES, Plan, core_provenance, plan
 from aebench.registry.loading import Registry
 from aebench.training.building import build_model
 
@@ -42,7 +42,7 @@ class Executor(Protocol):
     """Where units are worked on. Messages of one unit come in order; closing the iterator stops the work."""
 
     def run(
-        self, units: Sequence[Unit], data: ImageDataset, judge: ConvolutionalJudge | None
+        self, units: Sequence[Unit], data: ImageDataset, reference_classifier: ConvolutionalClassifier | None
     ) -> Generator[Message, None, None]: ...
 
 
@@ -114,7 +114,7 @@ def run(
     if not options.fresh:
         weights = store.weights(unit.training for unit in units)
         units = [replace(unit, weights=weights.get(unit.training.hash)) for unit in units]
-    judge = _judge(matrix, todo, data, device, options.data_dir, progress)
+    reference_classifier = _reference_classifier(matrix, todo, data, device, options.data_dir, progress)
     executor = executor or LocalExecutor(registry, device, Crew.suited_to(device, options.jobs))
     recorder = _Recorder(matrix, registry, progress)
     with store.open_matrix(matrix, new=options.fresh) as target:
@@ -123,30 +123,30 @@ def run(
                 target.skip(cell)
             elif cell.hash in finished:
                 target.reuse(cell, finished[cell.hash])
-        if judge is not None:
-            target.judged(judge.accuracy)
+        if reference_classifier is not None:
+            target.record_reference_classifier(reference_classifier.accuracy)
         progress.begin(matrix, units, len(finished))
         if units:
-            with closing(executor.run(units, data, judge)) as messages:
+            with closing(executor.run(units, data, reference_classifier)) as messages:
                 recorder.record(messages, target)
     results = store.results(target.parent_id)
     store.describe(target.parent_id, results)
     return RunSummary(results, recorder.trained, recorder.cells, len(finished), time.perf_counter() - started)
 
 
-def _judge(
+def _reference_classifier(
     matrix: Plan, todo: Sequence[Cell], data: ImageDataset, device: torch.device, data_dir: Path, progress: Progress
-) -> ConvolutionalJudge | None:
-    """The data set's judge, where something that is still to do asks for it and there are labels to train it on."""
-    asking = {task.record.name for task in matrix.tasks if task.record.needs_judge}
+) -> ConvolutionalClassifier | None:
+    """The data set's reference classifier, where something that is still to do asks for it and there are labels to train it on."""
+    asking = {task.record.name for task in matrix.tasks if task.record.needs_reference_classifier}
     if not data.classes or not any(cell.task in asking for cell in todo):
         return None
-    return obtain_judge(
+    return obtain_reference_classifier(
         data,
         device,
         data_dir,
-        core_provenance(JUDGE_SOURCES),
-        on_training=lambda: progress.note(f"training the judge of {data.title}, once for all runs"),
+        core_provenance(REFERENCE_CLASSIFIER_SOURCES),
+        on_training=lambda: progress.note(f"training the reference classifier of {data.title}, once for all runs"),
     )
 
 

@@ -65,7 +65,7 @@ SOUND = Procedure(
         "variety": ("sampling", "recall"),
         "distance": ("sampling", "frechet_distance"),
         "in_between": ("interpolation", "nearest_real_distance"),
-        "in_between_entropy": ("interpolation", "judge_entropy"),
+        "in_between_entropy": ("interpolation", "classifier_entropy"),
         "separation": ("latent_structure", "knn_accuracy"),
         "overlap": ("latent_structure", "errors_within_groups"),
     },
@@ -137,7 +137,7 @@ def the_constraint_costs_reconstruction(measured: Measured) -> Draws:
     return _increases(measured, "reconstruction", ("vanilla", "beta_vae_loose", "vae", "beta_vae_strict"))
 
 
-@claim("2a. Sampling: the stricter the prior, the more recognisable the samples (judge's confidence)")
+@claim("2a. Sampling: the stricter the prior, the more recognisable the samples (classifier's confidence)")
 def strictness_makes_recognisable(measured: Measured) -> Draws:
     return _increases(measured, "confidence", ("beta_vae_loose", "vae", "beta_vae_strict"))
 
@@ -158,7 +158,7 @@ def variational_in_betweens_are_nearer(measured: Measured) -> Draws:
     return _greatest(measured, "in_between", VARIATIONAL) < _least(measured, "in_between", _others(*VARIATIONAL))
 
 
-@claim("3b. Interpolation: in-betweens of the VAEs are more clearly some digit than all others' (judge's entropy)")
+@claim("3b. Interpolation: in-betweens of the VAEs are more clearly some digit than all others' (classifier's entropy)")
 def variational_in_betweens_are_clearer(measured: Measured) -> Draws:
     others = _least(measured, "in_between_entropy", _others(*VARIATIONAL))
     return _greatest(measured, "in_between_entropy", VARIATIONAL) < others

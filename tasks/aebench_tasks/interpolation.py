@@ -51,10 +51,12 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
         "largest_step": float((changes.amax(dim=1) / changes.mean(dim=1).clamp_min(1e-12)).mean()),
     }
     absent = {}
-    if context.judge is None:
-        absent["judge_entropy"] = "the data has no labels to train a judge on"
+    if context.reference_classifier is None:
+        absent["classifier_entropy"] = "the data has no labels to train a reference classifier on"
     else:
-        metrics["judge_entropy"] = float(torch.special.entr(context.judge.probabilities(between)).sum(dim=1).mean())
+        metrics["classifier_entropy"] = float(
+            torch.special.entr(context.reference_classifier.probabilities(between)).sum(dim=1).mean()
+        )
     return Evaluation(
         metrics=metrics,
         absent=absent,
@@ -100,7 +102,7 @@ def aebench_tasks() -> list[TaskRecord]:
             summary="decoded points on the line between two codes",
             params=InterpolationParams,
             evaluate=evaluate,
-            needs_judge=True,
+            needs_reference_classifier=True,
             metrics=(
                 Metric(
                     "nearest_real_distance",
@@ -110,8 +112,8 @@ def aebench_tasks() -> list[TaskRecord]:
                     primary=True,
                 ),
                 Metric(
-                    "judge_entropy",
-                    "How undecided the judge is about in-betweens",
+                    "classifier_entropy",
+                    "How undecided the reference classifier is about in-betweens",
                     "nats/image",
                     higher_is_better=False,
                 ),

@@ -51,10 +51,10 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
     if not np.isfinite(codes).all():
         raise AebenchError("the codes of the test images are not finite")
     plane = project(codes, context.params.umap_neighbours, context.seed)
-    votes, plane_votes = (vote(points, labels, context.params.neighbours) for points in (codes, plane))
+    votes, umap_votes = (vote(points, labels, context.params.neighbours) for points in (codes, plane))
     metrics = _separation(codes, labels, votes, context)
-    metrics |= {f"plane_{name}": value for name, value in _separation(plane, labels, plane_votes, context).items()}
-    metrics["plane_trustworthiness"] = _trustworthiness(codes, plane, context)
+    metrics |= {f"umap_{name}": value for name, value in _separation(plane, labels, umap_votes, context).items()}
+    metrics["umap_trustworthiness"] = _trustworthiness(codes, plane, context)
     absent = {}
     if not context.params.groups:
         absent["errors_within_groups"] = "no groups of classes were named"
@@ -185,15 +185,15 @@ def aebench_tasks() -> list[TaskRecord]:
                 ),
                 Metric("silhouette", "Silhouette of the classes", higher_is_better=True, source="Rousseeuw 1987"),
                 Metric("kmeans_nmi", "Mutual information of classes and k-means clusters", higher_is_better=True),
-                Metric("plane_knn_accuracy", "Nearest-neighbour accuracy on the UMAP plane", higher_is_better=True),
-                Metric("plane_silhouette", "Silhouette of the classes on the UMAP plane", higher_is_better=True),
+                Metric("umap_knn_accuracy", "Nearest-neighbour accuracy on the UMAP plane", higher_is_better=True),
+                Metric("umap_silhouette", "Silhouette of the classes on the UMAP plane", higher_is_better=True),
                 Metric(
-                    "plane_kmeans_nmi",
+                    "umap_kmeans_nmi",
                     "Mutual information of classes and k-means clusters on the UMAP plane",
                     higher_is_better=True,
                 ),
                 Metric(
-                    "plane_trustworthiness",
+                    "umap_trustworthiness",
                     "Whether neighbours on the plane are neighbours among the codes",
                     higher_is_better=True,
                     source="Venna & Kaski 2001",

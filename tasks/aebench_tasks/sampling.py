@@ -12,9 +12,9 @@ from aebench.contracts import (
     Context,
     Evaluation,
     ImageDataset,
-    Judge,
     Metric,
     Params,
+    ReferenceClassifier,
     TaskRecord,
     hookimpl,
 )
@@ -35,7 +35,7 @@ class SamplingParams(Params):
 
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
-    """How samples compare with test images: as sets, in what the judge sees in them, and in pixels."""
+    """How samples compare with test images: as sets, in what the reference classifier sees in them, and in pixels."""
     size = max(PICTURED, min(context.params.samples, len(data.test)))
     samples = model.sample(size, context.generator())
     chosen = torch.from_numpy(context.rng().permutation(len(data.test))[:size]).to(context.device)
@@ -44,16 +44,26 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
         "nearest_real_distance": float(nearest_rmse(samples, data.test.x()).mean()),
         "relative_diversity": mean_pairwise_rmse(samples) / mean_pairwise_rmse(real),
     }
-    judged = {} if context.judge is None else _judged(context.judge, samples, real, context.params.neighbours)
-    absent = {} if judged else dict.fromkeys(JUDGED, "the data has no labels to train a judge on")
-    return Evaluation(metrics | judged, images={"samples": grid(samples[:PICTURED], columns=4)}, absent=absent)
+    measured = (
+        {}
+        if context.reference_classifier is None
+        else _classifier_metrics(context.reference_classifier, samples, real, context.params.neighbours)
+    )
+    absent = (
+        {}
+        if measured
+        else dict.fromkeys(CLASSIFIER_METRICS, "the data has no labels to train a reference classifier on")
+    )
+    return Evaluation(metrics | measured, images={"samples": grid(samples[:PICTURED], columns=4)}, absent=absent)
 
 
-def _judged(judge: Judge, samples: Tensor, real: Tensor, neighbours: int) -> dict[str, float]:
-    """The metrics in JUDGED; samples and real images (N, C, H, W) in [0, 1]."""
-    probabilities = judge.probabilities(samples).double()
+def _classifier_metrics(
+    reference_classifier: ReferenceClassifier, samples: Tensor, real: Tensor, neighbours: int
+) -> dict[str, float]:
+    """The metrics in CLASSIFIER_METRICS; samples and real images (N, C, H, W) in [0, 1]."""
+    probabilities = reference_classifier.probabilities(samples).double()
     classes = probabilities.mean(dim=0)
-    of_real, of_samples = (judge.features(images).cpu().numpy() for images in (real, samples))
+    of_real, of_samples = (reference_classifier.features(images).cpu().numpy() for images in (real, samples))
     return {
         "frechet_distance": frechet_distance(of_real, of_samples),
         "kernel_distance": kernel_distance(of_real, of_samples),
@@ -63,19 +73,19 @@ def _judged(judge: Judge, samples: Tensor, real: Tensor, neighbours: int) -> dic
     }
 
 
-JUDGED = {
+CLASSIFIER_METRICS = {
     metric.name: metric
     for metric in (
         Metric(
             "frechet_distance",
-            "Fréchet distance to test images, features of the judge",
+            "Fréchet distance to test images, features of the reference classifier",
             higher_is_better=False,
             primary=True,
             source="Heusel et al. 2017",
         ),
         Metric(
             "kernel_distance",
-            "Kernel distance to test images, features of the judge",
+            "Kernel distance to test images, features of the reference classifier",
             higher_is_better=False,
             source="Bińkowski et al. 2018",
         ),
@@ -94,9 +104,14 @@ JUDGED = {
         Metric(
             "coverage", "Share of test images with a sample nearby", higher_is_better=True, source="Naeem et al. 2020"
         ),
-        Metric("confidence", "How recognisable: the judge's mean highest probability", higher_is_better=True),
         Metric(
-            "class_entropy", "How varied: entropy of the classes the judge sees", "nats/image", higher_is_better=True
+            "confidence", "How recognisable: the reference classifier's mean highest probability", higher_is_better=True
+        ),
+        Metric(
+            "class_entropy",
+            "How varied: entropy of the classes that the reference classifier sees",
+            "nats/image",
+            higher_is_better=True,
         ),
     )
 }
@@ -112,9 +127,9 @@ def aebench_tasks() -> list[TaskRecord]:
             params=SamplingParams,
             evaluate=evaluate,
             requires=frozenset({Capability.SAMPLE}),
-            needs_judge=True,
+            needs_reference_classifier=True,
             metrics=(
-                *JUDGED.values(),
+                *CLASSIFIER_METRICS.values(),
                 Metric(
                     "nearest_real_distance",
                     "RMS pixel distance to the nearest test image",

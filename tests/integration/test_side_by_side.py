@@ -82,7 +82,7 @@ def _run(registry, data, crew, models, tasks, epochs=2, device=CPU):
         Unit(training, tuple(cell for cell in matrix.cells if cell.training == training and cell.skip is None))
         for training in matrix.trainings
     ]
-    return list(LocalExecutor(registry, device, crew).run(units, data, judge=None))
+    return list(LocalExecutor(registry, device, crew).run(units, data, reference_classifier=None))
 
 
 def _cells(messages):
@@ -176,7 +176,7 @@ def test_what_is_trained_already_is_only_evaluated(registry, digits):
     (trained,) = [message for message in first if isinstance(message, Trained)]
     (cell,) = _cells(first).values()
     again = Unit(trained.training, (cell.cell,), trained.weights)
-    messages = list(LocalExecutor(registry, CPU, SIDE_BY_SIDE).run([again], digits, judge=None))
+    messages = list(LocalExecutor(registry, CPU, SIDE_BY_SIDE).run([again], digits, reference_classifier=None))
     assert not [message for message in messages if isinstance(message, Trained)]
     (repeated,) = _cells(messages).values()
     assert repeated.metrics == cell.metrics

@@ -23,11 +23,13 @@ def test_frechet_distance_of_gaussians_in_closed_form(rng):
     assert frechet_distance(real, moved) == pytest.approx(expected, rel=1e-6)
 
 
-def test_real_against_real_is_near_zero_and_noise_moves_away_steadily(digits, judge):
+def test_real_against_real_is_near_zero_and_noise_moves_away_steadily(digits, reference_classifier):
     x = digits.test.x()
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
-    real = judge.features(digits.train.x()).numpy()
-    noisy = [judge.features((x + amount * noise).clamp(0, 1)).numpy() for amount in (0, 0.1, 0.2, 0.4, 0.8)]
+    real = reference_classifier.features(digits.train.x()).numpy()
+    noisy = [
+        reference_classifier.features((x + amount * noise).clamp(0, 1)).numpy() for amount in (0, 0.1, 0.2, 0.4, 0.8)
+    ]
     for distance in (frechet_distance, kernel_distance):
         distances = [distance(real, features) for features in noisy]
         assert distances == sorted(distances)

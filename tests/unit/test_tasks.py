@@ -40,13 +40,13 @@ class Constant(Identity):
 
 
 @pytest.fixture
-def evaluate(registry, digits, build, judge):
+def evaluate(registry, digits, build, reference_classifier):
     """evaluate(task, model, data): the evaluation with default parameters."""
 
     def evaluate(name, model, data=None, held_out=None, **params):
         task = registry.task(name).record
         data = data or digits
-        seen_by = judge if task.needs_judge and data.classes else None
+        seen_by = reference_classifier if task.needs_reference_classifier and data.classes else None
         context = Context(
             task.params(**params), torch.device("cpu"), 7, held_out, lambda: build("vanilla", SHAPE, 20), seen_by
         )
@@ -99,19 +99,19 @@ def test_sampling(evaluate, digits):
     assert collapsed["relative_diversity"] == 0
 
 
-def test_without_labels_what_a_judge_would_say_is_absent(evaluate, digits):
+def test_without_labels_the_classifier_metrics_are_absent(evaluate, digits):
     unlabelled = replace(digits, classes=(), test=Split(digits.test.images))
     for task, absent in (("sampling", 8), ("interpolation", 1)):
         evaluation = evaluate(task, Identity(), unlabelled)
         assert len(evaluation.absent) == absent
-        assert set(evaluation.absent.values()) == {"the data has no labels to train a judge on"}
+        assert set(evaluation.absent.values()) == {"the data has no labels to train a reference classifier on"}
         assert evaluation.metrics
 
 
 def test_interpolation(evaluate):
     straight = evaluate("interpolation", Identity()).metrics
     assert straight["largest_step"] == pytest.approx(1, rel=1e-3)  # pixels change evenly
-    assert 0.1 < straight["judge_entropy"] < np.log(10)
+    assert 0.1 < straight["classifier_entropy"] < np.log(10)
     assert 0.05 < straight["nearest_real_distance"] < 0.3
     assert evaluate("interpolation", Constant()).metrics["nearest_real_distance"] > straight["nearest_real_distance"]
 
@@ -142,12 +142,12 @@ def test_latent_structure(evaluate, digits):
 
     perfect, raw = (evaluate("latent_structure", model).metrics for model in (Labels(), Identity()))
     assert perfect["knn_accuracy"] == 1
-    assert perfect["plane_knn_accuracy"] > 0.99
+    assert perfect["umap_knn_accuracy"] > 0.99
     assert perfect["kmeans_nmi"] > 0.99
     assert perfect["silhouette"] > 0.9
     assert raw["silhouette"] < 0.5
     assert 0.5 < raw["kmeans_nmi"] < 0.95
-    assert 0.9 < raw["plane_trustworthiness"] < 1
+    assert 0.9 < raw["umap_trustworthiness"] < 1
     assert 0.9 < raw["knn_accuracy"] < 1
 
 

@@ -19,7 +19,7 @@ from aebench.contracts.records import (
     TaskRecord,
 )
 from aebench.contracts.studies import Claim, Measured, Procedure, PublishedFigures
-from aebench.contracts.tasks import Animation, Context, Evaluation, Judge, Metric, Skip, Table
+from aebench.contracts.tasks import Animation, Context, Evaluation, Metric, ReferenceClassifier, Skip, Table
 from aebench.errors import AebenchError, NotMeasured
 from aebench.hookspecs import CONTRACT, hookimpl
 
@@ -37,7 +37,6 @@ __all__ = [
     "DatasetRecord",
     "Evaluation",
     "ImageDataset",
-    "Judge",
     "Loss",
     "Measured",
     "Metric",
@@ -46,6 +45,7 @@ __all__ = [
     "Procedure",
     "PublishedFigures",
     "RawImages",
+    "ReferenceClassifier",
     "SelfFitting",
     "Skip",
     "Split",

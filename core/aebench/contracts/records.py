@@ -82,7 +82,7 @@ class TaskRecord(_Record):
         profile: the training it needs: "general", or "anomaly" for one with a class held out, or one of the user's.
         requires: capabilities without which a model is skipped.
         needs_labels: a data set without labels is skipped.
-        needs_judge: `context.judge` is to be the data set's classifier.
+        needs_reference_classifier: `context.reference_classifier` is to be the data set's classifier.
         condition: (model record, dataset info) -> Skip(reason) for anything else that rules a pairing out.
         warm_up: for a task whose first evaluation in a process is slow because of what it imports or compiles:
             (dataset info) -> None does that and nothing else. The task is then evaluated in a process of its own, which
@@ -94,7 +94,7 @@ class TaskRecord(_Record):
     profile: str = "general"
     requires: frozenset[Capability] = frozenset()
     needs_labels: bool = False
-    needs_judge: bool = False
+    needs_reference_classifier: bool = False
     condition: Callable[[AutoencoderRecord, DatasetInfo], Skip | None] = _always
     warm_up: Callable[[DatasetInfo], None] | None = None
 

@@ -84,7 +84,7 @@ class Evaluation:
     absent: Mapping[str, str] = field(default_factory=dict)
 
 
-class Judge(Protocol):
+class ReferenceClassifier(Protocol):
     """A small convolutional classifier of the data set's images, trained by aebench on its training split.
 
     What it has learnt to see is the space in which generated images are compared with real ones.
@@ -117,7 +117,8 @@ class Context:
         seed: for libraries that want a number, in 0..2**32-1.
         held_out: the class left out of training, or None.
         fresh_model: builds an untrained twin of the model, on the device, initialised anew but reproducibly.
-        judge: the data set's classifier, for a task that declares `needs_judge`; None where there are no labels.
+        reference_classifier: the data set's, for a task that declares `needs_reference_classifier`; None where there are
+            no labels.
     """
 
     params: Any
@@ -125,7 +126,7 @@ class Context:
     seed: int
     held_out: int | None
     fresh_model: Callable[[], Autoencoder]
-    judge: Judge | None = None
+    reference_classifier: ReferenceClassifier | None = None
 
     def generator(self) -> Generator:
         """A new generator on the device, seeded with `seed`."""

@@ -1,4 +1,4 @@
-"""The judge: one small convolutional classifier per data set, trained from its training split and kept for good.
+"""The reference classifier: one small convolutional network per data set, trained once and kept.
 
 Distances between generated and real images are taken between its features, as Heusel et al. (2017) take them between
 those of a network trained on photographs, which have little to say about small grey images.
@@ -31,7 +31,7 @@ PEAK_LEARNING_RATE = 5e-3
 SEED = 1
 
 
-class ConvolutionalJudge(nn.Module):
+class ConvolutionalClassifier(nn.Module):
     """Strided convolutions down to a few pixels, one hidden layer, one output per class.
 
     Args:
@@ -70,66 +70,66 @@ class ConvolutionalJudge(nn.Module):
         return torch.cat([self(images).softmax(dim=1) for images in x.split(1000)])
 
 
-def obtain_judge(
+def obtain_reference_classifier(
     data: ImageDataset,
     device: torch.device,
     data_dir: Path,
     provenance: str,
     on_training: Callable[[], None] = lambda: None,
-) -> ConvolutionalJudge:
-    """The judge of a labelled data set: the one kept under `data_dir`, or a new one, which is then kept there.
+) -> ConvolutionalClassifier:
+    """The reference classifier of a labelled data set, loaded from `data_dir` or trained and kept there.
 
     Args:
         data: with labels, on any device.
         device: where it is trained if it must be, and where it is left.
-        data_dir: judges lie in its folder `judges`; where that cannot be written, the judge is just not kept.
+        data_dir: the folder `reference_classifiers` in it keeps them; a folder that cannot be written keeps none.
         provenance: what it depends on besides the data: the sources it is made by.
         on_training: called before a new one is trained.
     """
     name = content_hash({"fingerprint": data.info.fingerprint, "provenance": provenance})
-    path = data_dir / "judges" / f"{data.name}-{name}.safetensors"
+    path = data_dir / "reference_classifiers" / f"{data.name}-{name}.safetensors"
     with contextlib.suppress(OSError, SafetensorError, KeyError, RuntimeError):  # none, or a damaged one
-        return load_judge(path).to(device)
+        return load_reference_classifier(path).to(device)
     on_training()
-    judge = train_judge(data.to(device))
+    classifier = train_reference_classifier(data.to(device))
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
             pass
-        save_judge(judge, Path(part.name))
+        save_reference_classifier(classifier, Path(part.name))
         os.replace(part.name, path)
-    return judge
+    return classifier
 
 
-def train_judge(data: ImageDataset, steps: int = STEPS) -> ConvolutionalJudge:
-    """A new judge, trained on the device that the data is on: AdamW, one cycle, always from the same seed."""
+def train_reference_classifier(data: ImageDataset, steps: int = STEPS) -> ConvolutionalClassifier:
+    """Train a reference classifier on the device of the data: AdamW, one cycle, always from the same seed."""
     assert data.train.labels is not None
     device = data.train.images.device
     with _reproducibly():
-        judge = ConvolutionalJudge(data.info.input_shape, len(data.classes)).to(device).train()
-        optimizer = torch.optim.AdamW(judge.parameters(), lr=PEAK_LEARNING_RATE, fused=True)
+        classifier = ConvolutionalClassifier(data.info.input_shape, len(data.classes)).to(device).train()
+        optimizer = torch.optim.AdamW(classifier.parameters(), lr=PEAK_LEARNING_RATE, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=steps)
         for index in _batches(len(data.train), steps):
             index = index.to(device)
-            loss = functional.cross_entropy(judge(data.train.x(index)), data.train.labels[index])
+            loss = functional.cross_entropy(classifier(data.train.x(index)), data.train.labels[index])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
-        judge.eval().requires_grad_(False)
-        judge.accuracy = _accuracy(judge, data.test)
-    return judge
+        classifier.eval().requires_grad_(False)
+        classifier.accuracy = _accuracy(classifier, data.test)
+    return classifier
 
 
-def save_judge(judge: ConvolutionalJudge, path: Path) -> None:
-    """Write a judge with all that `load_judge` needs."""
-    about = {"input_shape": judge.input_shape, "classes": judge.classes, "accuracy": judge.accuracy}
-    state = {key: value.contiguous() for key, value in judge.state_dict().items()}
+def save_reference_classifier(classifier: ConvolutionalClassifier, path: Path) -> None:
+    """Write a classifier with all that `load_reference_classifier` needs."""
+    about = {"input_shape": classifier.input_shape, "classes": classifier.classes, "accuracy": classifier.accuracy}
+    state = {key: value.contiguous() for key, value in classifier.state_dict().items()}
     save_file(state, path, {"about": json.dumps(about)})
 
 
-def load_judge(path: Path) -> ConvolutionalJudge:
-    """Read what `save_judge` wrote, on the CPU.
+def load_reference_classifier(path: Path) -> ConvolutionalClassifier:
+    """Read what `save_reference_classifier` wrote, on the CPU.
 
     Raises:
         OSError, SafetensorError, KeyError, RuntimeError: there is no such file, or it is damaged.
@@ -137,10 +137,10 @@ def load_judge(path: Path) -> ConvolutionalJudge:
     with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["about"])
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
-    judge = ConvolutionalJudge(tuple(about["input_shape"]), about["classes"])
-    judge.load_state_dict(state)
-    judge.accuracy = about["accuracy"]
-    return judge.eval().requires_grad_(False)
+    classifier = ConvolutionalClassifier(tuple(about["input_shape"]), about["classes"])
+    classifier.load_state_dict(state)
+    classifier.accuracy = about["accuracy"]
+    return classifier.eval().requires_grad_(False)
 
 
 def _batches(n: int, steps: int) -> Iterator[Tensor]:
@@ -155,9 +155,9 @@ def _batches(n: int, steps: int) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def _accuracy(judge: ConvolutionalJudge, test: Split) -> float:
+def _accuracy(classifier: ConvolutionalClassifier, test: Split) -> float:
     assert test.labels is not None
-    predicted = torch.cat([judge(x).argmax(dim=1) for x in test.batches()])
+    predicted = torch.cat([classifier(x).argmax(dim=1) for x in test.batches()])
     return float((predicted == test.labels).float().mean())
 
 

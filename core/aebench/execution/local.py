@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from aebench.contracts import ImageDataset
-from aebench.evaluation.reference_classifier import ConvolutionalJudge, save_judge
+from aebench.evaluation.reference_classifier import ConvolutionalClassifier, save_reference_classifier
 from aebench.execution.crew import Crew
 from aebench.execution.pool import Pool
 from aebench.execution.work import Message, Unit
@@ -37,17 +37,19 @@ class LocalExecutor:
         self._crew = crew
 
     def run(
-        self, units: Sequence[Unit], data: ImageDataset, judge: ConvolutionalJudge | None
+        self, units: Sequence[Unit], data: ImageDataset, reference_classifier: ConvolutionalClassifier | None
     ) -> Generator[Message, None, None]:
         """Work on all units; yields what happens as it happens. Closing the iterator ends the workers at once."""
         with tempfile.TemporaryDirectory(prefix="aebench-") as name:
             folder = Path(name)
             data.save(folder / "data.safetensors")
-            if judge is not None:
-                save_judge(judge, folder / "judge.safetensors")
+            if reference_classifier is not None:
+                save_reference_classifier(reference_classifier, folder / "reference_classifier.safetensors")
             orders = Orders(
                 data=folder / "data.safetensors",
-                judge=None if judge is None else folder / "judge.safetensors",
+                reference_classifier=None
+                if reference_classifier is None
+                else folder / "reference_classifier.safetensors",
                 device=str(self._device),
                 without=self._broken,
             )

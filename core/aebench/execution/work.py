@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from safetensors.torch import load
 
-from aebench.contracts import Autoencoder, Context, Evaluation, ImageDataset, Judge, TaskRecord
+from aebench.contracts import Autoencoder, Context, Evaluation, ImageDataset, ReferenceClassifier, TaskRecord
 from aebench.errors import AebenchError
 from aebench.evaluation.rendering import render
 from aebench.planning.jobs import Cell, Training
@@ -113,15 +113,19 @@ class Workplace:
         registry: the plugins.
         data: the benchmark's data, on any device.
         device: where to train and evaluate.
-        judge: the data set's judge on that device, where a task needs it.
+        reference_classifier: the data set's reference classifier on that device, where a task needs it.
     """
 
     def __init__(
-        self, registry: Registry, data: ImageDataset, device: torch.device, judge: Judge | None = None
+        self,
+        registry: Registry,
+        data: ImageDataset,
+        device: torch.device,
+        reference_classifier: ReferenceClassifier | None = None,
     ) -> None:
         self._registry = registry
         self._device = device
-        self._judge = judge
+        self._reference_classifier = reference_classifier
         on_device = data.to(device)
         self._data = cache(lambda held_out: on_device if held_out is None else on_device.without_class(held_out))
 
@@ -171,7 +175,7 @@ class Workplace:
             device=self._device,
             seed=cell.seed,
             held_out=training.held_out,
-            judge=self._judge if task.needs_judge else None,
+            reference_classifier=self._reference_classifier if task.needs_reference_classifier else None,
             fresh_model=lambda: build_model(
                 self._registry, training, self._input_shape, training.derived_seed("fresh model")
             ).to(self._device),

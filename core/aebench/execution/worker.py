@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from aebench.contracts import ImageDataset
-from aebench.evaluation.reference_classifier import load_judge
+from aebench.evaluation.reference_classifier import load_reference_classifier
 from aebench.execution.work import CellDone, NotTrained, Report, Unit, Workplace
 from aebench.registry.loading import Origin, create_registry
 from aebench.training.turns import Turns
@@ -29,7 +29,7 @@ class Orders:
     """What a worker has to know before it starts.
 
     Attributes:
-        data, judge: files that all workers read; no judge where nobody asks it.
+        data, reference_classifier: files that all workers read; no reference classifier where nobody asks it.
         device: where to work.
         without: plugins that have failed in the driver.
         warms_up: the tasks to prepare for, by name.
@@ -37,7 +37,7 @@ class Orders:
     """
 
     data: Path
-    judge: Path | None
+    reference_classifier: Path | None
     device: str
     without: Collection[Origin]
     warms_up: tuple[str, ...] = ()
@@ -64,8 +64,14 @@ def _serve(pipe: Connection, orders: Orders) -> None:
     torch.set_num_threads(1)
     device = torch.device(orders.device)
     with contextlib.suppress(EOFError, BrokenPipeError):  # nobody listens any more
-        judge = None if orders.judge is None else load_judge(orders.judge).to(device)
-        workplace = Workplace(create_registry(without=orders.without), ImageDataset.open(orders.data), device, judge)
+        reference_classifier = (
+            None
+            if orders.reference_classifier is None
+            else load_reference_classifier(orders.reference_classifier).to(device)
+        )
+        workplace = Workplace(
+            create_registry(without=orders.without), ImageDataset.open(orders.data), device, reference_classifier
+        )
         workplace.warm_up(orders.warms_up)
         _take_turns(pipe, workplace, orders.side_by_side, device)
     pipe.close()

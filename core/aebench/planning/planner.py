@@ -15,7 +15,7 @@ from aebench.planning.config import Benchmark, Profile, Selected
 from aebench.planning.jobs import Cell, Training
 from aebench.planning.seeds import content_hash, derive_seed
 
-# What the core itself contributes to trained weights, to what tasks find, and to the judge they may ask. A change there
+# What the core itself contributes to trained weights, to what tasks find, and to the reference classifier they may ask. A change there
 # makes earlier results stale, and no others: a new metric is no reason to train again.
 TRAINING_SOURCES = (
     "networks/bottlenecks.py",
@@ -30,7 +30,7 @@ TRAINING_SOURCES = (
     "training/trainer.py",
 )
 EVALUATION_SOURCES = ("contracts/tasks.py", "execution/work.py")
-JUDGE_SOURCES = ("evaluation/reference_classifier.py",)
+REFERENCE_CLASSIFIER_SOURCES = ("evaluation/reference_classifier.py",)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _cell(training: Training, task: Selected[TaskRecord], suite_seed: int, skip:
     params = task.params.model_dump(mode="json")
     seed = derive_seed(suite_seed, use="evaluation", task=task.record.name, seed=training.seed)
     content = {"training": training.hash, "task": task.record.name, "params": params, "seed": seed}
-    sources = EVALUATION_SOURCES + (JUDGE_SOURCES if task.record.needs_judge else ())
+    sources = EVALUATION_SOURCES + (REFERENCE_CLASSIFIER_SOURCES if task.record.needs_reference_classifier else ())
     provenance = {"plugin": task.plugin.provenance, "core": core_provenance(sources)}
     return Cell(training, task.record.name, params, seed, content_hash(content | provenance), skip)
 

@@ -18,7 +18,12 @@ from aebench.planning.planner import plan
 from aebench.registry.loading import Registered, Registry, create_registry
 from aebench.testing.checks import Nonconformance, check, expect
 from aebench.testing.parameters import reject_unknown_keys
-from aebench.testing.surroundings import scrambled_randomness, small_digits, small_judge, unchanged_randomness
+from aebench.testing.surroundings import (
+    scrambled_randomness,
+    small_digits,
+    small_reference_classifier,
+    unchanged_randomness,
+)
 from aebench.training.building import weights_of
 from aebench.training.trainer import TrainingResult, fit
 from aebench.training.turns import all_at_once
@@ -495,7 +500,7 @@ def runs_through_every_task(subject: AutoencoderUnderTest) -> int:
         if isinstance(message, CellDone):
             done.append(message)
 
-    workplace = Workplace(subject.registry, data, torch.device("cpu"), small_judge())
+    workplace = Workplace(subject.registry, data, torch.device("cpu"), small_reference_classifier())
     for training in dict.fromkeys(cell.training for cell in cells):
         all_at_once(workplace.work(Unit(training, tuple(cell for cell in cells if cell.training == training)), emit))
     failed = [f"{cell.cell.task}: {cell.reason}" for cell in done if cell.status != "ok"]

@@ -17,7 +17,7 @@ import torch
 
 from aebench.contracts import ImageDataset, Split
 from aebench.datasets import load_dataset
-from aebench.evaluation.reference_classifier import ConvolutionalJudge, train_judge
+from aebench.evaluation.reference_classifier import ConvolutionalClassifier, train_reference_classifier
 from aebench.registry.loading import create_registry
 from aebench.testing.checks import expect
 
@@ -96,9 +96,9 @@ def _open_figures() -> set[int]:
 
 
 @cache
-def small_judge() -> ConvolutionalJudge:
-    """A judge of the small digits: quickly trained, and good enough to be asked."""
-    return train_judge(small_digits(), steps=200)
+def small_reference_classifier() -> ConvolutionalClassifier:
+    """A reference classifier of the small digits: quickly trained, and good enough to be asked."""
+    return train_reference_classifier(small_digits(), steps=200)
 
 
 @cache

@@ -31,7 +31,7 @@ from aebench.testing.surroundings import (
     nothing_left_behind,
     scrambled_randomness,
     small_digits,
-    small_judge,
+    small_reference_classifier,
     unchanged_randomness,
 )
 from aebench.training.trainer import fit
@@ -95,7 +95,7 @@ class TaskUnderTest:
             seed=1,
             held_out=self.held_out,
             fresh_model=lambda: _built(self.profile.latent_dim),
-            judge=small_judge() if self.record.needs_judge else None,
+            reference_classifier=small_reference_classifier() if self.record.needs_reference_classifier else None,
         )
 
     def evaluate(self, model: Autoencoder) -> Evaluation:
@@ -253,7 +253,7 @@ def what_cannot_be_asked_is_skipped(subject: TaskUnderTest) -> int:
     if (
         record.supports(GUINEA, unlabelled.info) is None and subject.held_out is None
     ):  # nothing can be held out of unlabelled data
-        record.evaluate(subject.model(EPOCHS), unlabelled, replace(subject.context(), judge=None))
+        record.evaluate(subject.model(EPOCHS), unlabelled, replace(subject.context(), reference_classifier=None))
     return 4
 
 

@@ -86,9 +86,9 @@ class MatrixRun:
         for run_id in list(self._open):
             self._close(run_id, status)
 
-    def judged(self, accuracy: float) -> None:
-        """Record the test accuracy of the judge that tasks ask."""
-        self._log(self.parent_id, metrics=_as_metrics({"judge.accuracy": accuracy}))
+    def record_reference_classifier(self, accuracy: float) -> None:
+        """Record the test accuracy of the reference classifier that tasks ask."""
+        self._log(self.parent_id, metrics=_as_metrics({"reference_classifier.accuracy": accuracy}))
 
     def skip(self, cell: Cell) -> None:
         """Record that a cell is not asked, and why."""

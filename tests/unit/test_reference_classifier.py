@@ -1,9 +1,13 @@
-"""The judge: good at its job, the same every time, kept, and replaced when it is damaged."""
+"""The reference_classifier: good at its job, the same every time, kept, and replaced when it is damaged."""
 
 import pytest
 import torch
 
-from aebench.evaluation.reference_classifier import ConvolutionalJudge, obtain_judge, train_judge
+from aebench.evaluation.reference_classifier import (
+    ConvolutionalClassifier,
+    obtain_reference_classifier,
+    train_reference_classifier,
+)
 
 CPU = torch.device("cpu")
 
@@ -13,21 +17,23 @@ def same(one, other):
     return all(torch.equal(value, weights[name]) for name, value in one.state_dict().items())
 
 
-def test_it_knows_digits(judge, digits):
-    assert judge.accuracy > 0.95
+def test_it_knows_digits(reference_classifier, digits):
+    assert reference_classifier.accuracy > 0.95
     x = digits.test.x()
-    features, probabilities = judge.features(x), judge.probabilities(x)
+    features, probabilities = reference_classifier.features(x), reference_classifier.probabilities(x)
     assert features.shape == (len(x), 64)
     assert features.min() >= 0
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(len(x)))
-    assert float((probabilities.argmax(dim=1) == digits.test.labels).float().mean()) == pytest.approx(judge.accuracy)
+    assert float((probabilities.argmax(dim=1) == digits.test.labels).float().mean()) == pytest.approx(
+        reference_classifier.accuracy
+    )
 
 
-def test_training_repeats_itself_whatever_the_surroundings(judge, digits):
+def test_training_repeats_itself_whatever_the_surroundings(reference_classifier, digits):
     torch.manual_seed(7)
     torch.set_num_threads(2)
     state = torch.get_rng_state()
-    assert same(train_judge(digits), judge)
+    assert same(train_reference_classifier(digits), reference_classifier)
     assert torch.get_num_threads() == 2
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -36,10 +42,12 @@ def test_it_is_trained_once_and_kept(digits, tmp_path):
     trained = []
 
     def obtain(provenance="here"):
-        return obtain_judge(digits, CPU, tmp_path / "data", provenance, lambda: trained.append(provenance))
+        return obtain_reference_classifier(
+            digits, CPU, tmp_path / "data", provenance, lambda: trained.append(provenance)
+        )
 
     first = obtain()
-    (kept,) = (tmp_path / "data" / "judges").iterdir()
+    (kept,) = (tmp_path / "data" / "reference_classifiers").iterdir()
     assert kept.name.startswith("digits-")
     again = obtain()
     assert trained == ["here"]
@@ -57,11 +65,11 @@ def test_it_is_trained_once_and_kept(digits, tmp_path):
 
 def test_a_folder_that_cannot_be_written_only_keeps_it_from_being_kept(digits, tmp_path):
     (tmp_path / "file").write_text("")
-    assert obtain_judge(digits, CPU, tmp_path / "file", "here").accuracy > 0.95
+    assert obtain_reference_classifier(digits, CPU, tmp_path / "file", "here").accuracy > 0.95
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 32, 32), (3, 100, 60), (1, 5, 200)])
 def test_every_image_size(shape):
-    judge = ConvolutionalJudge(shape, 3).eval()
-    assert judge.features(torch.rand(2, *shape)).shape == (2, 64)
-    assert judge.probabilities(torch.rand(2, *shape)).shape == (2, 3)
+    reference_classifier = ConvolutionalClassifier(shape, 3).eval()
+    assert reference_classifier.features(torch.rand(2, *shape)).shape == (2, 64)
+    assert reference_classifier.probabilities(torch.rand(2, *shape)).shape == (2, 3)
