@@ -1,4 +1,4 @@
-"""What a matrix is made of: trainings, and cells that ask a task of one; each with its seeds and its content hash."""
+"""What a matrix asks for: trainings, and evaluations of them, each with its seeds and its content hash."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aebench.planning.cells import CellResult, Status
 from aebench.planning.seeds import derive_seed
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingSpec:
     """One model to be trained once, for all tasks that share its profile.
 
     Attributes:
         label: the row of the matrix.
         model: registered name of the model, with its parameters as JSON values.
         profile: name of the profile; `latent_dim` and `held_out` are its content.
-        rotated: the profile holds out several classes, one after another, and this is one of its trainings.
+        in_rotation: the profile holds out several classes, one per training, and this is one of these trainings.
         seed: which repetition, from 0.
         epochs, batch_size, learning_rate: the budget.
         precision: "fp32" or "bf16", of the matrix products.
+        device_kind: "cpu" or "cuda": results of one are not those of the other.
         suite_seed: what all seeds are derived from.
         hash: over everything that can change the trained weights.
     """
@@ -31,19 +33,20 @@ class Training:
     profile: str
     latent_dim: int
     held_out: int | None
-    rotated: bool
+    in_rotation: bool
     seed: int
     epochs: int
     batch_size: int
     learning_rate: float
     precision: str
+    device_kind: str
     suite_seed: int
     hash: str
 
     @property
-    def slot(self) -> str:
-        """Names this training among those of its model and seed: `general`, `anomaly`, `anomaly_without_3`."""
-        return f"{self.profile}_without_{self.held_out}" if self.rotated else self.profile
+    def training_key(self) -> str:
+        """Names this training among those of its row and seed: `general`, `anomaly`, `anomaly_without_3`."""
+        return f"{self.profile}_without_{self.held_out}" if self.in_rotation else self.profile
 
     @property
     def initialisation_seed(self) -> int:
@@ -64,10 +67,18 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One task asked of one training; `skip` says why it will not be, `hash` covers all that can change its result."""
+class EvaluationSpec:
+    """One task asked of one training: a cell of the matrix for one seed and held-out class.
 
-    training: Training
+    Attributes:
+        training: what is evaluated.
+        task: registered name of the task, with its parameters as JSON values.
+        seed: of all random choices of the task.
+        hash: over everything that can change the result.
+        skip: why the task cannot be asked of this model; None when it can.
+    """
+
+    training: TrainingSpec
     task: str
     params: Mapping[str, Any] = field(hash=False)
     seed: int
@@ -75,6 +86,11 @@ class Cell:
     skip: str | None = None
 
     @property
-    def key(self) -> str:
-        """Names this cell among those of its model and seed: the task, or `anomaly_detection.without_3`."""
-        return f"{self.task}.without_{self.training.held_out}" if self.training.rotated else self.task
+    def held_out_in_rotation(self) -> int | None:
+        """The held-out class where several are held out in turn, else None."""
+        return self.training.held_out if self.training.in_rotation else None
+
+    def result(self, status: Status, **found: Any) -> CellResult:
+        """A result of this cell; `found` goes to `CellResult`."""
+        training = self.training
+        return CellResult(training.label, self.task, training.seed, self.held_out_in_rotation, status, **found)

@@ -1,0 +1,51 @@
+"""The result of one cell of the matrix: the one record that workers report, stores keep and tables show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How a cell ended; PENDING until the run has come to it."""
+
+    OK = "ok"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What came of one task, asked of one model for one seed.
+
+    Attributes:
+        model: label of the row.
+        task: name of the column.
+        seed: which repetition, from 0.
+        held_out: the class left out of training where several are, one after another; else None.
+        status: how it ended.
+        reason: why it was skipped or failed, in one line; empty otherwise.
+        traceback: of the exception behind a failure; empty without one, and when read from a store.
+        metrics: values by name, for a cell that is ok.
+        absent: for each metric that could not be computed, why.
+        seconds: the evaluation took on the wall, of which `drawing_seconds` for its pictures; 0 when read from a store.
+    """
+
+    model: str
+    task: str
+    seed: int
+    held_out: int | None
+    status: Status
+    reason: str = ""
+    traceback: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    drawing_seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """Names the cell among those of its row and seed: the task, or `anomaly_detection.without_3`."""
+        return self.task if self.held_out is None else f"{self.task}.without_{self.held_out}"

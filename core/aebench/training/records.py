@@ -1,0 +1,43 @@
+"""What a training reports: the losses of an epoch, and the training as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EpochLosses:
+    """Mean losses of one epoch in nats per image; `epoch` counts from 1 across all stages.
+
+    `total`, `reconstruction` and `penalty` are means over the epoch's batches, in training mode; `validation` is the
+    total loss on the validation split after the epoch, in evaluation mode.
+    """
+
+    epoch: int
+    stage: str
+    total: float
+    reconstruction: float
+    penalty: float
+    validation: float
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training used and how its losses went.
+
+    Attributes:
+        epochs: the curves; empty for a model that is fitted in closed form.
+        seconds: of the training alone, on the wall: warm, synchronised, without data loading. Trainings that run at
+            once share cores or device, and each takes longer than it would alone.
+        images_seen: training images the model was fitted on, each counted as often as it was seen.
+        optimizer_steps: updates of the weights.
+        parameters: trainable numbers in the model.
+        graph_fallback: why steps were not recorded as CUDA graphs; empty where they were, and on the CPU.
+    """
+
+    epochs: tuple[EpochLosses, ...]
+    seconds: float
+    images_seen: int
+    optimizer_steps: int
+    parameters: int
+    graph_fallback: str = ""
