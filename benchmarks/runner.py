@@ -12,8 +12,8 @@ from aebench.datasets import load_dataset
 from aebench.execution import Crew, LocalExecutor
 from aebench.execution.work import Message, Postponed, Trained, Unit
 from aebench.planning.config import load_benchmark
-from aebench.planning.jobs import Training
 from aebench.planning.planner import plan
+from aebench.planning.specs import TrainingSpec
 from aebench.registry.loading import Registry
 
 
@@ -24,7 +24,7 @@ class Runner:
         record = registry.dataset("mnist").record
         self.data = load_dataset(record, record.params(), data_dir, 42)
 
-    def trainings(self, seeds: int, epochs: int, precision: str = "fp32") -> tuple[Training, ...]:
+    def trainings(self, seeds: int, epochs: int, precision: str = "fp32") -> tuple[TrainingSpec, ...]:
         config = {
             ("dataset",): "mnist",
             ("models",): ["vanilla"],

@@ -20,8 +20,8 @@ from aebench.execution import Crew, LocalExecutor
 from aebench.execution.devices import choose_device, choose_precision
 from aebench.execution.work import CellDone, Message, Trained, Unit
 from aebench.planning.config import Benchmark
-from aebench.planning.jobs import Cell
 from aebench.planning.planner import REFERENCE_CLASSIFIER_SOURCES, Plan, core_provenance, plan
+from aebench.planning.specs import EvaluationSpec
 from aebench.registry.loading import Registry
 from aebench.training.building import build_model
 
@@ -135,9 +135,14 @@ def run(
 
 
 def _reference_classifier(
-    matrix: Plan, todo: Sequence[Cell], data: ImageDataset, device: torch.device, data_dir: Path, progress: Progress
+    matrix: Plan,
+    todo: Sequence[EvaluationSpec],
+    data: ImageDataset,
+    device: torch.device,
+    data_dir: Path,
+    progress: Progress,
 ) -> ConvolutionalClassifier | None:
-    """The data set's reference classifier, where something that is still to do asks for it and there are labels to train it on."""
+    """The reference classifier, if a cell that is still to do needs it and the data has labels."""
     asking = {task.record.name for task in matrix.tasks if task.record.needs_reference_classifier}
     if not data.classes or not any(cell.task in asking for cell in todo):
         return None
@@ -150,9 +155,9 @@ def _reference_classifier(
     )
 
 
-def _units(cells: Iterable[Cell]) -> list[Unit]:
+def _units(cells: Iterable[EvaluationSpec]) -> list[Unit]:
     """Cells gathered by the training they share."""
-    by_training: dict[object, list[Cell]] = {}
+    by_training: dict[object, list[EvaluationSpec]] = {}
     for cell in cells:
         by_training.setdefault(cell.training, []).append(cell)
     return [Unit(cells[0].training, tuple(cells)) for cells in by_training.values()]

@@ -100,7 +100,7 @@ def test_held_out_classes_are_rotated(lay_out, held_out, classes):
     parts = [cell for cell in rotated.cells if cell.task == "anomaly_detection"]
     assert [cell.training.held_out for cell in parts] == classes
     assert [cell.key for cell in parts] == [f"anomaly_detection.without_{held_out}" for held_out in classes]
-    assert [cell.training.slot for cell in parts] == [f"anomaly_without_{held_out}" for held_out in classes]
+    assert [cell.training.training_key for cell in parts] == [f"anomaly_without_{held_out}" for held_out in classes]
     alone = {cell.hash: cell.key for cell in lay_out(models=["vae"]).cells}
     assert [alone.get(cell.hash) for cell in parts if cell.training.held_out == 1] == ["anomaly_detection"]
     general = [cell for cell in rotated.cells if cell.task != "anomaly_detection"]

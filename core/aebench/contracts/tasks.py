@@ -117,8 +117,8 @@ class Context:
         seed: for libraries that want a number, in 0..2**32-1.
         held_out: the class left out of training, or None.
         fresh_model: builds an untrained twin of the model, on the device, initialised anew but reproducibly.
-        reference_classifier: the data set's, for a task that declares `needs_reference_classifier`; None where there are
-            no labels.
+        reference_classifier: the data set's, for a task that declares `needs_reference_classifier`; None where the
+            data has no labels.
     """
 
     params: Any

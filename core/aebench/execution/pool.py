@@ -22,7 +22,7 @@ from aebench.errors import AebenchError
 from aebench.execution.crew import Crew
 from aebench.execution.work import CellDone, Message, NotTrained, Postponed, Report, Trained, Unit, failed
 from aebench.execution.worker import DEVICE_IS_BROKEN, Idle, Orders, start
-from aebench.planning.jobs import Cell, Training
+from aebench.planning.specs import EvaluationSpec, TrainingSpec
 
 GRACE_SECONDS = 5.0  # for a worker that has nothing left to do
 
@@ -39,7 +39,7 @@ class _Worker:
     is_idle: bool = False
     has_been_dismissed: bool = False
     has_failed: bool = False  # in a training, after which the process may not be sound
-    in_hand: dict[Training, _InHand] = field(default_factory=dict)
+    in_hand: dict[TrainingSpec, _InHand] = field(default_factory=dict)
 
     def take(self, unit: Unit) -> None:
         self.in_hand[unit.training] = _InHand(unit, [*unit.cells, *unit.deferred])
@@ -51,7 +51,7 @@ class _Worker:
 @dataclass
 class _InHand:
     unit: Unit
-    left: list[Cell]
+    left: list[EvaluationSpec]
     has_had_company: bool = False
 
 
@@ -113,7 +113,7 @@ class Pool:
         for unit in units:
             (self._slow_cells if unit.cells[0].task in self._slow else self._quick_cells).append(unit)
 
-    def _preparations(self, crew: Crew, cells: Sequence[Cell]) -> list[frozenset[str]]:
+    def _preparations(self, crew: Crew, cells: Sequence[EvaluationSpec]) -> list[frozenset[str]]:
         """For each evaluator the slow tasks it prepares for: half of them for all, the others for none."""
         count = min(crew.evaluators, len(cells))
         slow = sum(cell.task in self._slow for cell in cells)
@@ -167,14 +167,14 @@ class Pool:
                 self._still_to_report(worker, item.cell.training, [cell for cell in left if cell != item.cell])
         self._queue.put(item)
 
-    def _still_to_report(self, worker: _Worker, training: Training, cells: list[Cell]) -> None:
+    def _still_to_report(self, worker: _Worker, training: TrainingSpec, cells: list[EvaluationSpec]) -> None:
         """Take note of what a worker has still to report of a unit."""
         if cells:
             worker.in_hand[training].left = cells
         else:
             del worker.in_hand[training]
 
-    def _give_up(self, worker: _Worker, training: Training, reason: str, traceback: str = "") -> None:
+    def _give_up(self, worker: _Worker, training: TrainingSpec, reason: str, traceback: str = "") -> None:
         """What is left of a unit fails, unless it might have done better alone."""
         job = worker.in_hand.pop(training)
         if job.has_had_company:
@@ -268,7 +268,7 @@ class Pool:
                 unit = units.popleft()
                 self._fail((*unit.cells, *unit.deferred), reason)
 
-    def _fail(self, cells: Iterable[Cell], reason: str, traceback: str = "") -> None:
+    def _fail(self, cells: Iterable[EvaluationSpec], reason: str, traceback: str = "") -> None:
         for cell in cells:
             self._queue.put(failed(cell, reason, traceback))
 
@@ -282,7 +282,7 @@ def _split(unit: Unit, handed_over: Collection[str]) -> tuple[Unit | None, list[
     return replace(unit, cells=own) if own else None, _handed_over(unit.training, others, unit.weights)
 
 
-def _handed_over(training: Training, cells: Iterable[Cell], weights: bytes) -> list[Unit]:
+def _handed_over(training: TrainingSpec, cells: Iterable[EvaluationSpec], weights: bytes) -> list[Unit]:
     """A unit for each cell, so that several evaluators can share them."""
     return [Unit(training, (cell,), weights) for cell in cells]
 

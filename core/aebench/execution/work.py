@@ -16,7 +16,7 @@ from safetensors.torch import load
 from aebench.contracts import Autoencoder, Context, Evaluation, ImageDataset, ReferenceClassifier, TaskRecord
 from aebench.errors import AebenchError
 from aebench.evaluation.rendering import render
-from aebench.planning.jobs import Cell, Training
+from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.registry.loading import Registry
 from aebench.training.building import build_model, train, weights_of
 from aebench.training.trainer import EpochLosses, TrainingResult
@@ -34,17 +34,17 @@ class Unit:
         deferred: cells that somebody else will ask once it is trained.
     """
 
-    training: Training
-    cells: tuple[Cell, ...]
+    training: TrainingSpec
+    cells: tuple[EvaluationSpec, ...]
     weights: bytes | None = None
-    deferred: tuple[Cell, ...] = ()
+    deferred: tuple[EvaluationSpec, ...] = ()
 
 
 @dataclass(frozen=True)
 class EpochDone:
     """Progress of a training."""
 
-    training: Training
+    training: TrainingSpec
     losses: EpochLosses
 
 
@@ -52,7 +52,7 @@ class EpochDone:
 class Trained:
     """A finished training: its curves, and its weights as safetensors."""
 
-    training: Training
+    training: TrainingSpec
     result: TrainingResult
     weights: bytes
     device: str
@@ -62,7 +62,7 @@ class Trained:
 class NotTrained:
     """A training that failed, with a reason and a traceback; `for_good` when it would fail in any surroundings."""
 
-    training: Training
+    training: TrainingSpec
     reason: str
     traceback: str
     for_good: bool
@@ -72,7 +72,7 @@ class NotTrained:
 class Postponed:
     """A training that failed beside others, for this reason, and will be tried again by itself."""
 
-    training: Training
+    training: TrainingSpec
     reason: str
 
 
@@ -83,7 +83,7 @@ class CellDone:
     `drawing` is what the pictures took of the seconds.
     """
 
-    cell: Cell
+    cell: EvaluationSpec
     status: str
     seconds: float = 0.0
     drawing: float = 0.0
@@ -98,7 +98,7 @@ class CellDone:
 class Started:
     """A worker has taken up this unit."""
 
-    training: Training
+    training: TrainingSpec
 
 
 Message = Started | EpochDone | Trained | Postponed | CellDone
@@ -167,7 +167,7 @@ class Workplace:
             emit(Trained(training, result, weights_of(model), str(self._device)))
         return model.requires_grad_(False)
 
-    def _evaluate(self, model: Autoencoder, cell: Cell) -> CellDone:
+    def _evaluate(self, model: Autoencoder, cell: EvaluationSpec) -> CellDone:
         training = cell.training
         task = self._registry.task(cell.task).record
         context = Context(
@@ -194,7 +194,7 @@ class Workplace:
         return channels, height, width
 
 
-def failed(cell: Cell, reason: str, traceback: str = "") -> CellDone:
+def failed(cell: EvaluationSpec, reason: str, traceback: str = "") -> CellDone:
     return CellDone(cell, "failed", reason=reason, traceback=traceback)
 
 

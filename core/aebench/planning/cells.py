@@ -47,5 +47,10 @@ class CellResult:
 
     @property
     def key(self) -> str:
-        """Names the cell among those of its row and seed: the task, or `anomaly_detection.without_3`."""
-        return self.task if self.held_out is None else f"{self.task}.without_{self.held_out}"
+        """Names the cell among those of its row and seed, see `cell_key`."""
+        return cell_key(self.task, self.held_out)
+
+
+def cell_key(task: str, held_out: int | None) -> str:
+    """The task, or `anomaly_detection.without_3` where several classes are held out, one after another."""
+    return task if held_out is None else f"{task}.without_{held_out}"

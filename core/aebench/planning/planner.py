@@ -12,17 +12,18 @@ import aebench
 from aebench.contracts import AutoencoderRecord, DatasetInfo, TaskRecord
 from aebench.errors import AebenchError
 from aebench.planning.config import Benchmark, Profile, Selected
-from aebench.planning.jobs import Cell, Training
 from aebench.planning.seeds import content_hash, derive_seed
+from aebench.planning.specs import EvaluationSpec, TrainingSpec
 
-# What the core itself contributes to trained weights, to what tasks find, and to the reference classifier they may ask. A change there
-# makes earlier results stale, and no others: a new metric is no reason to train again.
+# What the core itself contributes to trained weights, to evaluations, and to the reference classifier.
+# A change there makes earlier results stale, and no others: a new metric is no reason to train again.
 TRAINING_SOURCES = (
     "networks/bottlenecks.py",
     "training/building.py",
     "contracts/models.py",
     "contracts/data.py",
-    "planning/jobs.py",
+    "planning/specs.py",
+    "planning/cells.py",
     "networks/linear.py",
     "networks/dense.py",
     "planning/seeds.py",
@@ -42,7 +43,7 @@ class Plan:
     tasks: tuple[Selected[TaskRecord], ...]
     seeds: int
     suite_seed: int
-    cells: tuple[Cell, ...]
+    cells: tuple[EvaluationSpec, ...]
 
     @cached_property
     def matrix(self) -> str:
@@ -50,7 +51,7 @@ class Plan:
         return content_hash([(cell.training.label, cell.task, cell.hash) for cell in self.cells])
 
     @cached_property
-    def trainings(self) -> tuple[Training, ...]:
+    def trainings(self) -> tuple[TrainingSpec, ...]:
         """The trainings that some cell needs, each once."""
         return tuple(dict.fromkeys(cell.training for cell in self.cells if cell.skip is None))
 
@@ -84,7 +85,7 @@ def _training(
     seed: int,
     dataset: DatasetInfo,
     precision: str,
-) -> Training:
+) -> TrainingSpec:
     settings = benchmark.config.training
     content: dict[str, Any] = {
         "model": model.record.name,
@@ -104,16 +105,18 @@ def _training(
         "dataset": dataset.fingerprint,
         "core": core_provenance(TRAINING_SOURCES),
     }
-    return Training(label=model.label, rotated=rotated, **content, hash=content_hash(content | provenance))
+    return TrainingSpec(
+        label=model.label, in_rotation=rotated, device_kind="cpu", **content, hash=content_hash(content | provenance)
+    )
 
 
-def _cell(training: Training, task: Selected[TaskRecord], suite_seed: int, skip: str | None) -> Cell:
+def _cell(training: TrainingSpec, task: Selected[TaskRecord], suite_seed: int, skip: str | None) -> EvaluationSpec:
     params = task.params.model_dump(mode="json")
     seed = derive_seed(suite_seed, use="evaluation", task=task.record.name, seed=training.seed)
     content = {"training": training.hash, "task": task.record.name, "params": params, "seed": seed}
     sources = EVALUATION_SOURCES + (REFERENCE_CLASSIFIER_SOURCES if task.record.needs_reference_classifier else ())
     provenance = {"plugin": task.plugin.provenance, "core": core_provenance(sources)}
-    return Cell(training, task.record.name, params, seed, content_hash(content | provenance), skip)
+    return EvaluationSpec(training, task.record.name, params, seed, content_hash(content | provenance), skip)
 
 
 def _held_out_classes(name: str, profile: Profile, dataset: DatasetInfo) -> tuple[int | None, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aebench.planning.cells import CellResult, Status
+from aebench.planning.cells import CellResult, Status, cell_key
 from aebench.planning.seeds import derive_seed
 
 
@@ -89,6 +89,11 @@ class EvaluationSpec:
     def held_out_in_rotation(self) -> int | None:
         """The held-out class where several are held out in turn, else None."""
         return self.training.held_out if self.training.in_rotation else None
+
+    @property
+    def key(self) -> str:
+        """Names the cell among those of its row and seed, see `cell_key`."""
+        return cell_key(self.task, self.held_out_in_rotation)
 
     def result(self, status: Status, **found: Any) -> CellResult:
         """A result of this cell; `found` goes to `CellResult`."""

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from aebench.execution.work import CellDone, EpochDone, Message, Postponed, Started, Trained, Unit
-from aebench.planning.jobs import Training
 from aebench.planning.planner import Plan
+from aebench.planning.specs import TrainingSpec
 from aebench.results.matrix import MatrixResults, TaskInfo
 
 
@@ -86,9 +86,9 @@ class _LiveProgress:
         )
         self._current = Progress(TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
         self._live = Live(Group(self._overall, self._current), console=console, transient=True)
-        self._bars: dict[Training, TaskID] = {}
-        self._cells_left: Counter[Training] = Counter()
-        self._epochs_left: dict[Training, int] = {}  # of those to be trained; one that is tried again has none back
+        self._bars: dict[TrainingSpec, TaskID] = {}
+        self._cells_left: Counter[TrainingSpec] = Counter()
+        self._epochs_left: dict[TrainingSpec, int] = {}  # of those to be trained; one that is tried again has none back
         self._work_left = 0.0
         self._work = 0.0
 
@@ -119,7 +119,7 @@ class _LiveProgress:
             self._show(training, message)
         self._overall.update(self._cells, left=self._time_left())
 
-    def _show(self, training: Training, message: Started | EpochDone | Trained) -> None:
+    def _show(self, training: TrainingSpec, message: Started | EpochDone | Trained) -> None:
         if training not in self._bars:
             name = _training_name(training)
             self._bars[training] = self._current.add_task(name, total=training.epochs, state="starting")
@@ -132,14 +132,14 @@ class _LiveProgress:
             self._current.update(bar, completed=training.epochs, state="evaluating")
             self._come_to(training, 0)
 
-    def _come_to(self, training: Training, epochs_left: int) -> None:
+    def _come_to(self, training: TrainingSpec, epochs_left: int) -> None:
         """Take note that a training has at most so many epochs before it."""
         before = self._epochs_left.get(training, 0)
         if epochs_left < before:
             self._work_left -= before - epochs_left
             self._epochs_left[training] = epochs_left
 
-    def _hide(self, training: Training) -> None:
+    def _hide(self, training: TrainingSpec) -> None:
         if training in self._bars:
             self._current.remove_task(self._bars.pop(training))
 
@@ -189,7 +189,7 @@ def _entry(results: MatrixResults, model: str, task: TaskInfo) -> Text:
     return Text(text, style={"failed": "red", "pending": "dim", "–": "dim", "absent": "dim"}.get(text, ""))
 
 
-def _training_name(training: Training) -> str:
+def _training_name(training: TrainingSpec) -> str:
     return f"{training.label} · {training.profile} · seed {training.seed}"
 
 

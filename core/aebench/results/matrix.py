@@ -281,7 +281,7 @@ def describe(plan: Plan) -> dict[str, Any]:
                 "seed": cell.training.seed,
                 "hash": cell.hash,
             }
-            | ({"held_out": cell.training.held_out} if cell.training.rotated else {})
+            | ({"held_out": cell.training.held_out} if cell.training.in_rotation else {})
             for cell in plan.cells
         ],
     }

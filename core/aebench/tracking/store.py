@@ -17,8 +17,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from aebench.errors import AebenchError, one_line
-from aebench.planning.jobs import Cell, Training
 from aebench.planning.planner import Plan
+from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.report.diagrams import critical_difference
 from aebench.results.matrix import LAYOUT, CellResult, MatrixResults, Values, Variant, tasks_of
 from aebench.tracking.connection import check_answers, store_uri
@@ -73,7 +73,7 @@ class Store:
             self._client.set_terminated(run.info.run_id, "KILLED")
         return len(dead)
 
-    def finished(self, cells: Iterable[Cell]) -> dict[str, Finished]:
+    def finished(self, cells: Iterable[EvaluationSpec]) -> dict[str, Finished]:
         """Cells by hash that are already `ok` somewhere in the experiment."""
         wanted = {cell.hash for cell in cells}
         found: dict[str, Finished] = {}
@@ -87,7 +87,7 @@ class Store:
                 found.setdefault(value, Finished(run.info.run_id, origin, _values_of(cell, run)))
         return found
 
-    def weights(self, trainings: Iterable[Training]) -> dict[str, bytes]:
+    def weights(self, trainings: Iterable[TrainingSpec]) -> dict[str, bytes]:
         """Safetensors by training hash, for the trainings whose weights are already in the store."""
         wanted = {training.hash for training in trainings}
         found: dict[str, bytes] = {}

@@ -25,8 +25,8 @@ from aebench.contracts import Autoencoder, AutoencoderRecord
 from aebench.errors import one_line
 from aebench.execution.work import CellDone, Trained
 from aebench.planning.config import Selected
-from aebench.planning.jobs import Cell, Training
 from aebench.planning.planner import Plan
+from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.results.matrix import Values, describe
 from aebench.tracking.liveness import this_process
 
@@ -90,12 +90,12 @@ class MatrixRun:
         """Record the test accuracy of the reference classifier that tasks ask."""
         self._log(self.parent_id, metrics=_as_metrics({"reference_classifier.accuracy": accuracy}))
 
-    def skip(self, cell: Cell) -> None:
+    def skip(self, cell: EvaluationSpec) -> None:
         """Record that a cell is not asked, and why."""
         assert cell.skip is not None
         self._done(cell, "skipped", {"reason": cell.skip})
 
-    def reuse(self, cell: Cell, finished: Finished) -> None:
+    def reuse(self, cell: EvaluationSpec, finished: Finished) -> None:
         """Record a cell that another run has brought to `ok`; its pictures stay there."""
         run_id = self._child(cell.training)
         if finished.run_id == run_id:
@@ -107,7 +107,7 @@ class MatrixRun:
     def trained(self, message: Trained, model: Autoencoder | None) -> None:
         """Record a training: curves, seconds, weights, and the model itself where it can be exported."""
         training, result = message.training, message.result
-        run_id, prefix = self._child(training), f"train.{training.slot}"
+        run_id, prefix = self._child(training), f"train.{training.training_key}"
         now = _now()
         curves = [
             Metric(f"{prefix}.{name}", getattr(losses, name), now, losses.epoch)
@@ -115,12 +115,12 @@ class MatrixRun:
             for name in ("total", "reconstruction", "penalty", "validation")
         ]
         self._log(run_id, metrics=[*curves, Metric(f"{prefix}.seconds", result.seconds, now, 0)])
-        self._log_files(run_id, "weights", {f"{training.slot}.safetensors": message.weights})
-        tags = {f"training.{training.slot}.hash": training.hash, "device": message.device}
+        self._log_files(run_id, "weights", {f"{training.training_key}.safetensors": message.weights})
+        tags = {f"training.{training.training_key}.hash": training.hash, "device": message.device}
         if result.why_not_recorded:
-            tags[f"training.{training.slot}.not_recorded"] = result.why_not_recorded
+            tags[f"training.{training.training_key}.not_recorded"] = result.why_not_recorded
         if model is None:
-            tags |= {f"training.{training.slot}.model_not_logged": "it does not load its own weights"}
+            tags |= {f"training.{training.training_key}.model_not_logged": "it does not load its own weights"}
         else:
             tags |= self._log_model(run_id, training, model)
         self._log(run_id, tags=tags)
@@ -139,7 +139,7 @@ class MatrixRun:
             self._failed |= {run_id, self.parent_id}
             self._done(cell, "failed", {"reason": done.reason})
 
-    def _ok(self, cell: Cell, values: Values, more: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    def _ok(self, cell: EvaluationSpec, values: Values, more: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Numbers become metrics, what is not finite or absent a tag; the last of several parts brings their means."""
         metrics = {f"{cell.key}.{name}": value for name, value in values.metrics.items()}
         metrics |= self._part(cell, values.metrics)
@@ -149,9 +149,9 @@ class MatrixRun:
         self._log(self._child(cell.training), metrics=_as_metrics(finite | dict(more)), tags=others)
         self._done(cell, "ok", dict(tags) | absent)
 
-    def _part(self, cell: Cell, metrics: Mapping[str, float]) -> dict[str, float]:
+    def _part(self, cell: EvaluationSpec, metrics: Mapping[str, float]) -> dict[str, float]:
         """Take note of a cell that is one of several parts; returns the means once all of them are there."""
-        if not cell.training.rotated:
+        if not cell.training.in_rotation:
             return {}
         parts = self._parts.setdefault((self._child(cell.training), cell.task), [])
         parts.append(metrics)
@@ -161,12 +161,12 @@ class MatrixRun:
         return {f"{cell.task}.{name}": fmean(part[name] for part in parts) for name in names}
 
     @staticmethod
-    def _belongs(other: Cell, cell: Cell) -> bool:
+    def _belongs(other: EvaluationSpec, cell: EvaluationSpec) -> bool:
         """Whether two cells are parts of one: the same task asked of trainings without different classes."""
         one, two = other.training, cell.training
         return (other.task, one.label, one.seed) == (cell.task, two.label, two.seed)
 
-    def _done(self, cell: Cell, status: str, more: Mapping[str, str]) -> None:
+    def _done(self, cell: EvaluationSpec, status: str, more: Mapping[str, str]) -> None:
         run_id = self._child(cell.training)
         prefix = f"cell.{cell.key}"
         tags = {f"{prefix}.status": status, f"{prefix}.hash": cell.hash} | {
@@ -191,18 +191,18 @@ class MatrixRun:
         self._log(run_id, params=params)
         return run_id
 
-    def _child(self, training: Training) -> str:
+    def _child(self, training: TrainingSpec) -> str:
         """The run of this model and seed, created when it is first asked for."""
         key = training.label, training.seed
         if key not in self._children:
             self._children[key] = self._create_child(training)
         return self._children[key]
 
-    def _model(self, training: Training) -> Selected[AutoencoderRecord]:
+    def _model(self, training: TrainingSpec) -> Selected[AutoencoderRecord]:
         """The row of the plan that this training belongs to."""
         return next(model for model in self._plan.models if model.label == training.label)
 
-    def _create_child(self, training: Training) -> str:
+    def _create_child(self, training: TrainingSpec) -> str:
         plan = self._plan
         model = self._model(training)
         seed = f", seed {training.seed}" if plan.seeds > 1 else ""
@@ -224,7 +224,7 @@ class MatrixRun:
         params["train.seed"] = training.seed
         for other in plan.cells:
             if (other.training.label, other.training.seed) == (training.label, training.seed):
-                slot = other.training.slot
+                slot = other.training.training_key
                 params[f"train.{slot}.latent_dim"] = other.training.latent_dim
                 params[f"train.{slot}.held_out"] = other.training.held_out
                 params |= {f"task.{other.task}.{key}": value for key, value in other.params.items()}
@@ -248,7 +248,7 @@ class MatrixRun:
         dataset = Dataset(info.name, info.fingerprint[:8], "aebench", source, schema, profile)
         self._client.log_inputs(run_id, [DatasetInput(dataset)])
 
-    def _log_model(self, run_id: str, training: Training, model: Autoencoder) -> dict[str, str]:
+    def _log_model(self, run_id: str, training: TrainingSpec, model: Autoencoder) -> dict[str, str]:
         """Log an exported model that loads without its plugin; what cannot be exported says so in a tag."""
         images = TensorSpec(np.dtype("float32"), (-1, *self._plan.dataset.input_shape))
         plugin = self._model(training).plugin
@@ -256,7 +256,7 @@ class MatrixRun:
             Model.log(
                 artifact_path=None,
                 flavor=mlflow.pytorch,
-                name=training.slot,
+                name=training.training_key,
                 run_id=run_id,
                 pytorch_model=model,
                 signature=ModelSignature(Schema([images]), Schema([images])),
@@ -267,7 +267,7 @@ class MatrixRun:
                 params={"model": training.label, "latent_dim": training.latent_dim},
             )
         except Exception as error:  # an exporter's limits are no reason to lose a result
-            return {f"training.{training.slot}.model_not_logged": one_line(error)[:LONGEST_TAG]}
+            return {f"training.{training.training_key}.model_not_logged": one_line(error)[:LONGEST_TAG]}
         return {}
 
     def _log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:

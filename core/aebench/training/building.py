@@ -9,14 +9,14 @@ from safetensors.torch import save
 from torch import Generator
 
 from aebench.contracts import Autoencoder, ImageDataset
-from aebench.planning.jobs import Training
+from aebench.planning.specs import TrainingSpec
 from aebench.registry.loading import Registry
 from aebench.training.trainer import EpochLosses, TrainingResult, fit_in_turns
 from aebench.training.turns import Turns
 
 
 def build_model(
-    registry: Registry, training: Training, input_shape: tuple[int, int, int], seed: int | None = None
+    registry: Registry, training: TrainingSpec, input_shape: tuple[int, int, int], seed: int | None = None
 ) -> Autoencoder:
     """An untrained model on the CPU, initialised from `seed` or the training's own; global state is put back."""
     record = registry.autoencoder(training.model).record
@@ -29,7 +29,7 @@ def build_model(
 def train(
     model: Autoencoder,
     data: ImageDataset,
-    training: Training,
+    training: TrainingSpec,
     device: torch.device,
     on_epoch: Callable[[EpochLosses], None],
 ) -> Turns[TrainingResult]:
