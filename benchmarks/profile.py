@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from aebench.contracts import Autoencoder, ImageDataset, Split
 from aebench.registry.loading import create_registry
 from aebench.training.building import build_model
-from aebench.training.trainer import fit
+from aebench.training.fitting import fit
 from benchmarks.baseline import BATCH_SIZE
 from benchmarks.ceiling import training_flops
 from benchmarks.runner import Runner

@@ -15,7 +15,7 @@ from aebench.evaluation.reference_classifier import ConvolutionalClassifier, tra
 from aebench.planning.config import load_benchmark
 from aebench.planning.planner import Plan, plan
 from aebench.registry.loading import Registry, create_registry
-from aebench.training.trainer import fit
+from aebench.training.fitting import fit
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,10 @@ class TrainingDiverged(AebenchError):
     """The training loss of a model stopped being a finite number."""
 
 
+class BudgetExceeded(AebenchError):
+    """A model asks for more training than the budget that all models share."""
+
+
 class NotMeasured(AebenchError):
     """A number that a study's claim asks for is not in the results."""
 

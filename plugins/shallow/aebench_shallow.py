@@ -7,7 +7,6 @@ from math import prod
 from torch import nn
 
 from aebench.contracts import Autoencoder, AutoencoderRecord, Params, hookimpl
-from aebench.networks.linear import Linear
 
 AEBENCH_CONTRACT = 1
 
@@ -15,8 +14,8 @@ AEBENCH_CONTRACT = 1
 def build(input_shape: tuple[int, int, int], latent_dim: int, params: Params) -> Autoencoder:
     """Linear -> ReLU to the code (B, latent_dim), Linear back to logits."""
     pixels = prod(input_shape)
-    encoder = nn.Sequential(nn.Flatten(), Linear(pixels, latent_dim), nn.ReLU())
-    decoder = nn.Sequential(Linear(latent_dim, pixels), nn.Unflatten(1, input_shape))
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, latent_dim), nn.ReLU())
+    decoder = nn.Sequential(nn.Linear(latent_dim, pixels), nn.Unflatten(1, input_shape))
     return Autoencoder(input_shape, latent_dim, encoder, decoder)
 
 

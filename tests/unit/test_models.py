@@ -9,7 +9,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional
 
 from aebench.contracts import binary_cross_entropy
-from aebench.training.trainer import fit
+from aebench.training.fitting import fit
 
 SHAPE = (1, 8, 8)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import gcd
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from aebench.errors import AebenchError
 
@@ -68,40 +68,8 @@ def binary_cross_entropy(logits: Tensor, x: Tensor) -> Tensor:
     Returns:
         (B,) in nats per image.
     """
-    loss: Tensor = _BinaryCrossEntropy.apply(logits, x)
-    return loss
-
-
-class _BinaryCrossEntropy(torch.autograd.Function):
-    """softplus(logit) - x * logit, summed; its derivative needs one pass, where autograd would take several.
-
-    With p = sigmoid(|logit|), softplus(logit) = max(logit, 0) - log p. As p is in [1/2, 1], up to a hundred of them can
-    be multiplied before the logarithm, which is by far the slowest function here.
-    """
-
-    generate_vmap_rule = True
-    FACTORS = 16
-
-    @staticmethod
-    def forward(logits: Tensor, x: Tensor) -> Tensor:
-        wide = logits.float().flatten(1)
-        factors = gcd(wide.shape[1], _BinaryCrossEntropy.FACTORS)
-        products = wide.abs().sigmoid_().unflatten(1, (factors, -1)).prod(dim=1)
-        return wide.relu().addcmul_(x.flatten(1), wide, value=-1).sum(dim=1) - products.log_().sum(dim=1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        logits, x = ctx.saved_tensors
-        gradient = gradients[0].reshape(-1, *(1,) * (logits.dim() - 1))
-        of_logits, of_x = ctx.needs_input_grad
-        return (
-            (gradient * (logits.float().sigmoid() - x)).to(logits.dtype) if of_logits else None,
-            (-gradient * logits.float()).to(x.dtype) if of_x else None,
-        )
+    pixels = functional.binary_cross_entropy_with_logits(logits.float(), x, reduction="none")
+    return pixels.flatten(1).sum(dim=1)
 
 
 class Autoencoder(nn.Module):
@@ -159,7 +127,9 @@ class Autoencoder(nn.Module):
         # Around a training in reduced precision the bottleneck still gets float32, for its logarithms' sake.
         h = self.encode(self.corrupt(x, generator)).float()
         code = self.bottleneck(h, stochastic=True, generator=generator)
-        reconstruction = binary_cross_entropy(self.decode(code.z), x).mean()
+        # The sum over everything is one pass over the pixels, where a sum for each image takes two.
+        logits = self.decode(code.z).float()
+        reconstruction = functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
         return Loss(reconstruction + code.penalty, reconstruction, code.penalty)
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:

@@ -18,7 +18,7 @@ from aebench.errors import AebenchError
 from aebench.evaluation.rendering import render
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.registry.loading import Registry
-from aebench.training.building import build_model, train, weights_of
+from aebench.training.building import build_model, weights_of
 from aebench.training.trainer import EpochLosses, TrainingResult
 from aebench.training.turns import Turns
 

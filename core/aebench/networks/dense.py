@@ -8,8 +8,6 @@ from math import prod
 
 from torch import Tensor, nn
 
-from aebench.networks.linear import Linear
-
 LAYERS = 3
 
 
@@ -67,8 +65,8 @@ def dense_widths(pixels: int, code_width: int, layers: int = LAYERS) -> list[int
 
 def _blocks(widths: Sequence[int]) -> nn.Sequential:
     *hidden, (inputs, outputs) = pairwise(widths)
-    return nn.Sequential(*(_hidden_block(*pair) for pair in hidden), Linear(inputs, outputs))
+    return nn.Sequential(*(_hidden_block(*pair) for pair in hidden), nn.Linear(inputs, outputs))
 
 
 def _hidden_block(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU())
+    return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU())

@@ -1,50 +1,40 @@
-"""From a training job to a trained model and its weights."""
+"""From a training's spec to a model with its initial weights, to its trainer, and to its trained weights."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from safetensors.torch import save
 from torch import Generator
 
-from aebench.contracts import Autoencoder, ImageDataset
+from aebench.contracts import Autoencoder, AutoencoderRecord, ImageDataset
 from aebench.planning.specs import TrainingSpec
-from aebench.registry.loading import Registry
-from aebench.training.trainer import EpochLosses, TrainingResult, fit_in_turns
-from aebench.training.turns import Turns
+from aebench.training.records import Budget
+from aebench.training.trainer import Trainer
 
 
 def build_model(
-    registry: Registry, training: TrainingSpec, input_shape: tuple[int, int, int], seed: int | None = None
+    record: AutoencoderRecord, spec: TrainingSpec, input_shape: tuple[int, int, int], seed: int | None = None
 ) -> Autoencoder:
-    """An untrained model on the CPU, initialised from `seed` or the training's own; global state is put back."""
-    record = registry.autoencoder(training.model).record
-    params = record.params.model_validate(training.params, strict=False)
+    """An untrained model on the CPU, initialised from `seed` or the spec's own; global state is put back."""
+    params = record.params.model_validate(spec.params, strict=False)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.initialisation_seed if seed is None else seed)
-        return record.build(input_shape, training.latent_dim, params)
+        torch.manual_seed(spec.initialisation_seed if seed is None else seed)
+        return record.build(input_shape, spec.latent_dim, params)
 
 
-def train(
-    model: Autoencoder,
-    data: ImageDataset,
-    training: TrainingSpec,
-    device: torch.device,
-    on_epoch: Callable[[EpochLosses], None],
-) -> Turns[TrainingResult]:
-    """Fit a model as its training says, on data that lies on `device`; see `aebench.training.trainer.fit_in_turns`."""
-    return fit_in_turns(
-        model,
-        data,
-        epochs=training.epochs,
-        batch_size=training.batch_size,
-        learning_rate=training.learning_rate,
-        precision=training.precision,
-        batches=Generator().manual_seed(training.batches_seed),
-        noise=Generator(device).manual_seed(training.derived_seed("noise")),
-        on_epoch=on_epoch,
-    )
+def build_trainer(model: Autoencoder, data: ImageDataset, spec: TrainingSpec, device: torch.device) -> Trainer:
+    """A trainer of `model` on data that lies on `device`, with the budget and the seeds of the spec.
+
+    Raises:
+        BudgetExceeded: the stages of the model ask for more epochs than the spec has.
+    """
+    budget = Budget(spec.epochs, spec.batch_size, spec.learning_rate, spec.precision)
+    return Trainer(model, data, budget, Generator().manual_seed(spec.batches_seed), noise_generator(spec, device))
+
+
+def noise_generator(spec: TrainingSpec, device: torch.device) -> Generator:
+    """The generator on `device` of all randomness in the training's losses."""
+    return Generator(device).manual_seed(spec.derived_seed("noise"))
 
 
 def weights_of(model: Autoencoder) -> bytes:

@@ -1,8 +1,21 @@
-"""What a training reports: the losses of an epoch, and the training as a whole."""
+"""What a training is given and what it reports: the budget, the losses of an epoch, the training as a whole."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every model gets: passes over the training images, images per step, Adam's learning rate, precision.
+
+    `precision` is "fp32", or "bf16" for matrix products in bfloat16; weights, losses and Adam stay float32.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)

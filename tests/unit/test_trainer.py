@@ -1,5 +1,6 @@
 """The training loop: it learns, it repeats itself, it leaves alone what is not its own, and it says when it fails."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,11 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Generator
 
-from aebench.contracts import Autoencoder, SelfFitting, Split
-from aebench.errors import TrainingDiverged
-from aebench.training.trainer import fit
+from aebench.contracts import Autoencoder, SelfFitting, Split, Stage
+from aebench.errors import BudgetExceeded, TrainingDiverged
+from aebench.training.fitting import fit
+from aebench.training.records import Budget
+from aebench.training.trainer import Trainer
 
 SETTINGS = {"batch_size": 64, "learning_rate": 1e-3}
 
@@ -114,8 +117,140 @@ def test_a_model_without_gradients_fits_itself(digits):
     assert (model.reconstruct(x) - x).square().mean() < 0.3 * (x - x.mean(dim=0)).square().mean()
 
 
-def test_no_shipped_model_fits_itself(build):
-    assert not isinstance(build("vanilla"), SelfFitting)
+class Greedy(Autoencoder):
+    """Asks for more epochs than it is given."""
+
+    def __init__(self, factor):
+        super().__init__((1, 8, 8), 64, torch.nn.Flatten(), torch.nn.Unflatten(1, (1, 8, 8)))
+        self.weight = torch.nn.Parameter(torch.ones(64))
+        self.factor = factor
+
+    def decode(self, z):
+        return super().decode(z * self.weight)
+
+    def stages(self, epochs):
+        each = epochs * self.factor // 2
+        return Stage("first", each, self.loss, (self,)), Stage("second", each, self.loss, (self,))
+
+
+def test_more_epochs_than_the_budget_fail_with_both_numbers(digits):
+    with pytest.raises(BudgetExceeded, match="ask for 40 epochs, the budget is 4"):
+        _fit(Greedy(10), digits, epochs=4)
+    assert len(_fit(Greedy(1), digits, epochs=4).epochs) == 4
+
+
+def test_a_training_says_what_it_used(build, digits):
+    model = build("vanilla")
+    result = _fit(model, digits, epochs=3)
+    steps = len(digits.train) // 64
+    assert result.optimizer_steps == 3 * steps
+    assert result.images_seen == 3 * steps * 64
+    assert result.parameters == sum(value.numel() for value in model.parameters())
+    assert result.seconds > 0
+    closed = _fit(Principal((1, 8, 8), 20), digits)
+    assert (closed.images_seen, closed.optimizer_steps) == (len(digits.train), 0)
+
+
+def _trainer(model, data, epochs=6):
+    generators = Generator().manual_seed(1), Generator(data.train.images.device).manual_seed(2)
+    return Trainer(model, data, Budget(epochs, 64, 1e-3), *generators)
+
+
+def _weights(model):
+    return [value.clone() for value in model.state_dict().values()]
+
+
+def _assert_equal(one, other):
+    for a, b in zip(one, other, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("done", [1, 2, 3, 6])
+@pytest.mark.parametrize("name", ["stacked", "denoising", "vae"])
+def test_a_training_goes_on_from_its_state_to_the_bit(build, digits, name, done):
+    whole = build(name)
+    expected = _trainer(whole, digits)
+    while not expected.done:
+        expected.run_epoch()
+
+    first = _trainer(build(name), digits)
+    for _ in range(done):
+        first.run_epoch()
+    state = copy.deepcopy(first.state_dict())
+    rest = build(name)
+    second = _trainer(rest, digits)
+    second.load_state_dict(state)
+    while not second.done:
+        second.run_epoch()
+    assert second.result().epochs == expected.result().epochs
+    _assert_equal(_weights(rest), _weights(whole))
+
+
+def test_trainings_that_take_turns_give_what_each_gives_alone(build, digits, registry):
+    names = [name for name in registry.autoencoders if not isinstance(build(name), SelfFitting)]
+    alone, together = ({name: build(name) for name in names} for _ in range(2))
+    expected = {name: _fit(model, digits, epochs=3).epochs for name, model in alone.items()}
+    trainers = {name: _trainer(model, digits, epochs=3) for name, model in together.items()}
+    for _ in range(3):
+        for trainer in trainers.values():
+            trainer.start_epoch()
+        for trainer in trainers.values():
+            trainer.finish_epoch()
+    for name, trainer in trainers.items():
+        assert trainer.done
+        assert trainer.result().epochs == expected[name]
+        _assert_equal(_weights(together[name]), _weights(alone[name]))
+
+
+def test_what_a_stage_froze_requires_gradients_again_afterwards(build, digits):
+    model = build("stacked")
+    trainer = _trainer(model, digits, epochs=3)
+    frozen = []
+    while not trainer.done:
+        trainer.start_epoch()
+        frozen.append(sum(not parameter.requires_grad for parameter in model.parameters()))
+        trainer.finish_epoch()
+    assert all(frozen)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_linear_layers_of_any_model_take_the_fast_products(build, digits, monkeypatch):
+    from aebench.training import fast_products
+
+    if not fast_products._has_fast_products():
+        pytest.skip("nothing is faster on this processor")
+    taken = []
+    original = fast_products._onednn
+    monkeypatch.setattr(fast_products, "_onednn", lambda *given: taken.append(given) or original(*given))
+    monkeypatch.setattr(fast_products, "SMALLEST", 0)
+    _fit(build("vanilla"), digits, epochs=1)
+    assert taken
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_trainings_on_streams_of_their_own_give_what_each_gives_alone(build, digits, precision):
+    data = digits.to("cuda")
+    names = ["vanilla", "stacked", "sparse", "denoising", "vae", "vq_vae"]
+
+    def trainer(name):
+        generators = Generator().manual_seed(1), Generator("cuda").manual_seed(2)
+        return Trainer(build(name).cuda(), data, Budget(3, 64, 1e-3, precision), *generators)
+
+    expected, together = ({name: trainer(name) for name in names} for _ in range(2))
+    for one in expected.values():
+        while not one.done:
+            one.run_epoch()
+    for _ in range(3):
+        for one in together.values():
+            one.start_epoch()
+        for one in together.values():
+            one.finish_epoch()
+    for name, one in together.items():
+        assert one.result().graph_fallback == expected[name].result().graph_fallback == ""
+        for found, wanted in zip(one.result().epochs, expected[name].result().epochs, strict=True):
+            assert found.total == pytest.approx(wanted.total, rel=1e-3)
+            assert found.validation == pytest.approx(wanted.validation, rel=1e-2)
 
 
 @pytest.mark.cuda

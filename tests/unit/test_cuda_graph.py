@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Generator
 
-from aebench.training.steps import STEPS_BEFORE_CAPTURE, CapturedStep, Step, cuda_graph
-from aebench.training.trainer import fit
+from aebench.training.cuda_graph import STEPS_BEFORE_CAPTURE, GraphedStep, cuda_graph
+from aebench.training.fitting import fit
+from aebench.training.step import Step
 
 STEPS = STEPS_BEFORE_CAPTURE + 4
 
@@ -15,7 +16,7 @@ STEPS = STEPS_BEFORE_CAPTURE + 4
 def _step(model, digits, device="cpu"):
     model.train()
     noise = Generator(device).manual_seed(3)
-    return Step(model.loss, digits.train, list(model.parameters()), 1e-3, noise)
+    return Step(model.loss, digits.train, list(model.parameters()), 1e-3, "fp32", noise)
 
 
 def _batches(device="cpu"):
@@ -32,16 +33,16 @@ def _taken(model, digits, wrap=lambda step: step, device="cpu"):
     return state | {"sums": step.sums, "noise": torch.rand(3, device=device, generator=step.noise)}
 
 
-def _looking(model):
-    """The model, but that its loss looks at values."""
+def _reading(model):
+    """The model, with a loss that reads values."""
     plain = model.loss
 
-    def looks(x, generator):
+    def reads(x, generator):
         loss = plain(x, generator)
         assert loss.total.item() > 0
         return loss
 
-    model.loss = looks
+    model.loss = reads
     return model
 
 
@@ -63,7 +64,7 @@ def test_it_is_recorded_once_and_then_replayed_on_every_batch(build, digits):
         return replay
 
     expected = _taken(build("vae"), digits)
-    found = _taken(build("vae"), digits, lambda step: CapturedStep(step, 32, record))
+    found = _taken(build("vae"), digits, lambda step: GraphedStep(step, 32, record))
     _assert_same(found, expected)
     assert len(recordings) == 1
     assert torch.equal(torch.stack(replays), _batches()[STEPS_BEFORE_CAPTURE:])
@@ -82,12 +83,12 @@ def test_a_recording_that_breaks_off_changes_nothing(build, digits):
 
     def wrap(step):
         steps.append(step)
-        captured.append(CapturedStep(step, 32, record))
+        captured.append(GraphedStep(step, 32, record))
         return captured[0]
 
     found = _taken(build("vae"), digits, wrap)
     _assert_same(found, expected)
-    assert captured[0].why_not == "operation not permitted when stream is capturing"
+    assert captured[0].fallback == "operation not permitted when stream is capturing"
     assert len(noises) == 1  # it is not tried again
     assert steps[0].noise is not noises[0]
 
@@ -122,7 +123,7 @@ def test_a_cuda_graph_gives_what_the_step_gives(build, digits, name):
     with torch.cuda.stream(stream), warnings.catch_warnings():
         warnings.simplefilter("error")
         expected = _taken(build(name).cuda(), data, device="cuda")
-        found = _taken(build(name).cuda(), data, lambda step: CapturedStep(step, 32, record), device="cuda")
+        found = _taken(build(name).cuda(), data, lambda step: GraphedStep(step, 32, record), device="cuda")
     stream.synchronize()
     assert len(graphs) == 1
     for key, value in expected.items():
@@ -130,14 +131,14 @@ def test_a_cuda_graph_gives_what_the_step_gives(build, digits, name):
 
 
 @pytest.mark.cuda
-def test_a_loss_that_looks_at_values_is_trained_as_it_is_written(build, digits):
-    model, twin = build("vanilla").cuda(), _looking(build("vanilla").cuda())
+def test_a_loss_that_reads_values_is_trained_as_it_is_written(build, digits):
+    model, twin = build("vanilla").cuda(), _reading(build("vanilla").cuda())
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     steps = []
 
     def captured(step):
-        steps.append(CapturedStep(step, 32))
+        steps.append(GraphedStep(step, 32))
         return steps[-1]
 
     with torch.cuda.stream(stream):
@@ -145,8 +146,8 @@ def test_a_loss_that_looks_at_values_is_trained_as_it_is_written(build, digits):
         found = _taken(twin, digits.to("cuda"), captured, device="cuda")
         after = _taken(build("vae").cuda(), digits.to("cuda"), captured, device="cuda")
     stream.synchronize()
-    assert steps[0].why_not
-    assert not steps[1].why_not  # another one can still be captured
+    assert steps[0].fallback
+    assert not steps[1].fallback  # another one can still be captured
     assert torch.isfinite(after["sums"]).all()
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=key)
@@ -154,8 +155,8 @@ def test_a_loss_that_looks_at_values_is_trained_as_it_is_written(build, digits):
 
 @pytest.mark.cuda
 def test_it_is_known_beforehand_that_a_loss_waits_for_the_device(build, digits):
-    model = _looking(build("vanilla").cuda())
+    model = _reading(build("vanilla").cuda())
     generators = {"batches": Generator().manual_seed(1), "noise": Generator("cuda").manual_seed(2)}
     result = fit(model, digits.to("cuda"), epochs=1, batch_size=64, learning_rate=1e-3, **generators)
-    assert "synchroniz" in result.why_not_recorded
+    assert "synchroniz" in result.graph_fallback
     assert torch.cuda.get_sync_debug_mode() == 0

@@ -1,0 +1,52 @@
+"""Trains a model to the end, by gradients or by its own fit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Generator
+
+from aebench.contracts import Autoencoder, ImageDataset, SelfFitting, Split
+from aebench.training.records import Budget, EpochLosses, TrainingResult
+from aebench.training.stages import parameter_count
+from aebench.training.trainer import Trainer
+
+
+def fit(
+    model: Autoencoder,
+    data: ImageDataset,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    batches: Generator,
+    noise: Generator,
+    precision: str = "fp32",
+    on_epoch: Callable[[EpochLosses], None] = lambda losses: None,
+) -> TrainingResult:
+    """Train a model to the end, by gradients or by its own fit; for the arguments see `Trainer` and `Budget`.
+
+    Raises:
+        BudgetExceeded: the stages of the model ask for more epochs than the budget has.
+        TrainingDiverged: an epoch's loss was not finite.
+    """
+    if isinstance(model, SelfFitting):
+        return fit_in_closed_form(model, data.train, noise)
+    trainer = Trainer(model, data, Budget(epochs, batch_size, learning_rate, precision), batches, noise)
+    while not trainer.done:
+        on_epoch(trainer.run_epoch())
+    return trainer.result()
+
+
+def fit_in_closed_form(model: Autoencoder, train: Split, noise: Generator) -> TrainingResult:
+    """Let a model that is not trained by gradients fit itself to all training images at once."""
+    assert isinstance(model, SelfFitting)
+    started = time.perf_counter()
+    model.fit(train.images, noise)
+    if noise.device.type == "cuda":
+        torch.cuda.synchronize(noise.device)
+    seconds = time.perf_counter() - started
+    model.eval()
+    return TrainingResult((), seconds, len(train), 0, parameter_count(model))

@@ -1,0 +1,74 @@
+"""One step of training: a batch, its loss, its gradients, and Adam's update of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from aebench.contracts import Split
+from aebench.contracts.models import StageLoss
+from aebench.training.precision import arithmetic
+
+
+class Step:
+    """Takes a batch, changes the weights, and adds its losses to `sums`.
+
+    Args:
+        loss: what is minimised.
+        train: where batches are taken from.
+        parameters: the weights to change.
+        learning_rate: Adam's.
+        precision: "fp32" or "bf16", of the loss and its gradients.
+        noise: a generator on the device, all randomness inside the loss.
+
+    Attributes:
+        sums: (3,) float32 on the device: total, reconstruction, penalty, in nats per image, over all batches so far.
+        noise: as above; a capture that breaks off replaces it by another one with the same state.
+    """
+
+    def __init__(
+        self,
+        loss: StageLoss,
+        train: Split,
+        parameters: Sequence[nn.Parameter],
+        learning_rate: float,
+        precision: str,
+        noise: Generator,
+    ) -> None:
+        self._loss = loss
+        self._train = train
+        self._precision = precision
+        self._optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+        self.sums = torch.zeros(3, device=train.images.device)
+        self.noise = noise
+
+    def __call__(self, index: Tensor) -> None:
+        """One step on the images at `index`, (B,) int64 on the device."""
+        with arithmetic(self._precision, self.sums.device):
+            loss = self._loss(self._train.x(index), self.noise)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        self._optimizer.step()
+        self.sums += torch.stack([loss.total.detach(), loss.reconstruction.detach(), loss.penalty.detach()])
+
+    @contextmanager
+    def capturable(self) -> Iterator[None]:
+        """Inside, Adam lets itself be captured; elsewhere it would warn that it is not."""
+        for group in self._optimizer.param_groups:
+            group["capturable"] = True
+        try:
+            yield
+        finally:
+            for group in self._optimizer.param_groups:
+                group["capturable"] = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's state; that of the noise belongs to the training."""
+        return self._optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._optimizer.load_state_dict(state)

@@ -1,0 +1,119 @@
+"""Fast products are linear layers: values, derivatives of any order, and whatever transforms them."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from aebench.training import fast_products as module
+from aebench.training.fast_products import fast_products
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def taken(monkeypatch):
+    """Every product counts as large; the list grows with every product that oneDNN takes."""
+    taken = []
+    original = module._onednn
+
+    def counting(*given):
+        taken.append(given)
+        return original(*given)
+
+    monkeypatch.setattr(module, "SMALLEST", 0)
+    monkeypatch.setattr(module, "_onednn", counting)
+    return taken
+
+
+needs_avx512 = pytest.mark.skipif(not module._has_fast_products(), reason="nothing is faster on this processor")
+
+
+@needs_avx512
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(256, 1024), (3, 5), (1, 4), (2, 3, 6)])
+def test_values_and_gradients(taken, shape, bias):
+    torch.manual_seed(0)
+    layer = nn.Linear(shape[-1], 7, bias=bias)
+    x = torch.randn(shape, requires_grad=True)
+    wanted = [x, *layer.parameters()]
+    with fast_products(CPU):
+        found = layer(x)
+    assert len(taken) == 1
+    expected = layer(x)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for a, b in zip(
+        torch.autograd.grad(found.square().sum(), wanted),
+        torch.autograd.grad(expected.square().sum(), wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    assert len(taken) == 3  # the gradients of input and weight
+
+
+def test_second_derivatives():
+    """A gradient penalty, as some autoencoders have one, reaches the weights."""
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 4)
+    x = torch.randn(5, 6, requires_grad=True)
+
+    def penalty():
+        (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), layer.weight)[0]
+
+    with fast_products(CPU):
+        found = penalty()
+    torch.testing.assert_close(found, penalty())
+
+
+@pytest.mark.parametrize("transform", [torch.func.jacrev, torch.func.vmap])
+def test_function_transforms(taken, transform):
+    layer = nn.Linear(6, 4)
+    x = torch.randn(3, 6)
+    with fast_products(CPU):
+        found = transform(layer)(x)
+    torch.testing.assert_close(found, transform(layer)(x))
+    assert not taken
+
+
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [
+        (torch.ones(6), torch.ones(4, 6)),
+        (torch.ones(2, 6), torch.ones(6)),
+        (torch.ones(2, 6).double(), torch.ones(4, 6).double()),
+    ],
+)
+def test_other_types_and_shapes_take_the_ordinary_way(taken, x, weight):
+    with fast_products(CPU):
+        assert torch.equal(functional.linear(x, weight), functional.linear(x, weight))
+    assert not taken
+
+
+def test_autocast_wins(taken):
+    with fast_products(CPU), torch.autocast("cpu", torch.bfloat16):
+        assert nn.Linear(6, 4)(torch.ones(2, 6)).dtype == torch.bfloat16
+    assert not taken
+
+
+def test_small_products_take_the_ordinary_way(monkeypatch, taken):
+    monkeypatch.setattr(module, "SMALLEST", 2 * 6 * 4 + 1)
+    with fast_products(CPU):
+        nn.Linear(6, 4)(torch.ones(2, 6))
+    assert not taken
+
+
+def test_where_there_is_no_avx512_nothing_is_special(monkeypatch, taken):
+    module._has_fast_products.cache_clear()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    with fast_products(CPU):
+        nn.Linear(6, 4)(torch.ones(2, 6))
+    assert not taken
+    module._has_fast_products.cache_clear()
+
+
+def test_outside_nothing_is_changed(taken):
+    with fast_products(CPU):
+        pass
+    nn.Linear(6, 4)(torch.ones(2, 6))
+    assert not taken
