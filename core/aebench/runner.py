@@ -1,62 +1,62 @@
-"""Runs a benchmark: data -> plan -> what is still to do -> executor -> store."""
+"""Runs a benchmark: data -> plan -> what is still to do -> scheduler -> store."""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load
+from safetensors.torch import load_file
 
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.datasets import load_dataset
-from aebench.evaluation.reference_classifier import ConvolutionalClassifier, obtain_reference_classifier
-from aebench.execution import Crew, LocalExecutor
+from aebench.evaluation.reference_classifier import obtain_reference_classifier, save_reference_classifier
+from aebench.execution.allocation import allocate
+from aebench.execution.artifacts import FolderStore, Ref
+from aebench.execution.background import in_background
 from aebench.execution.devices import choose_device, choose_precision
-from aebench.execution.work import CellDone, Message, Trained, Unit
-from aebench.planning.config import Benchmark
-from aebench.planning.planner import REFERENCE_CLASSIFIER_SOURCES, Plan, core_provenance, plan
-from aebench.planning.specs import EvaluationSpec
-from aebench.registry.loading import Registry
+from aebench.execution.events import Event, Failed, Progress, RetryScheduled, Started, Succeeded
+from aebench.execution.executor import Executor
+from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, WEIGHTS, Job, build_jobs
+from aebench.execution.local import LocalExecutor
+from aebench.execution.scheduler import Scheduler
+from aebench.execution.worker import WorkerConfig
+from aebench.planning.benchmark import Benchmark
+from aebench.planning.cells import CellResult, Status
+from aebench.planning.planner import Plan, plan
+from aebench.planning.seeds import splits_seed
+from aebench.planning.specs import EvaluationSpec, TrainingSpec
+from aebench.registry.records import Registry
+from aebench.report.progress import RunObserver
 from aebench.training.building import build_model
+from aebench.training.records import TrainingResult
 
 if TYPE_CHECKING:
     from aebench.results.matrix import MatrixResults
-    from aebench.tracking import MatrixRun
+    from aebench.tracking.store import Store, StoredCell
+    from aebench.tracking.writer import MatrixRun
 
-
-class Progress(Protocol):
-    """Who is told how a run goes on."""
-
-    def begin(self, plan: Plan, units: Sequence[Unit], reused: int) -> None: ...
-    def update(self, message: Message) -> None: ...
-    def note(self, line: str) -> None: ...
-
-
-class Executor(Protocol):
-    """Where units are worked on. Messages of one unit come in order; closing the iterator stops the work."""
-
-    def run(
-        self, units: Sequence[Unit], data: ImageDataset, reference_classifier: ConvolutionalClassifier | None
-    ) -> Generator[Message, None, None]: ...
+CELL_TIMEOUT = 3600.0  # seconds
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run, which changes no result beyond floating-point noise, save that "auto" precision looks at the device.
+    """How to run. Nothing here changes results, except that a kind of device has results of its own.
 
     Attributes:
         device: auto, cpu, cuda or cuda:N.
-        jobs: trainings at once; None for what suits the device, see `Crew`.
+        jobs: trainings at once; None for what suits the device, see `allocate`.
         data_dir: where data sets are kept.
         tracking_uri: None for MLFLOW_TRACKING_URI or MLflow's own default.
         experiment: None for "aebench-<dataset>".
         fresh: run every cell again, whatever the store holds.
+        cell_timeout: seconds an evaluation or one epoch of a training may take.
     """
 
     device: str
@@ -65,6 +65,7 @@ class RunOptions:
     tracking_uri: str | None
     experiment: str | None
     fresh: bool
+    cell_timeout: float = CELL_TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -73,26 +74,56 @@ class RunSummary:
 
     results: MatrixResults
     trained: int
-    cells: Counter[str]
+    cells: Counter[Status]
     reused: int
     seconds: float
 
 
+@dataclass(frozen=True)
+class Resume:
+    """What a store already holds of a plan, and what is still to do.
+
+    Attributes:
+        stored: finished cells by content hash.
+        todo: cells to evaluate.
+        is_complete: the newest matrix in the store is this one, and nothing is missing.
+    """
+
+    stored: Mapping[str, StoredCell]
+    todo: tuple[EvaluationSpec, ...]
+    is_complete: bool
+
+
 def prepare(benchmark: Benchmark, data_dir: Path, device: torch.device) -> tuple[ImageDataset, Plan]:
     """Load the data and lay out the matrix, as it would be run on this device."""
-    data = load_dataset(benchmark.dataset.record, benchmark.dataset.params, data_dir, benchmark.config.seed)
-    precision = choose_precision(benchmark.config.training.precision, device)
-    return data, plan(benchmark, data.info, precision)
+    config = benchmark.config
+    data = load_dataset(benchmark.dataset.record, benchmark.dataset.params, data_dir, splits_seed(config.seed))
+    precision = choose_precision(config.training.precision, device)
+    return data, plan(benchmark, data.info, precision, device.type)
+
+
+def resume(matrix: Plan, store: Store, *, fresh: bool) -> Resume:
+    """Compare a plan with a store; `fresh` takes nothing from it."""
+    stored = {} if fresh else store.finished(matrix.cells)
+    todo = tuple(cell for cell in matrix.cells if cell.skip is None and cell.hash not in stored)
+    return Resume(stored, todo, is_complete=not todo and not fresh and store.holds(matrix))
 
 
 def run(
     benchmark: Benchmark,
     registry: Registry,
     options: RunOptions,
-    progress: Progress,
-    executor: Executor | None = None,
+    progress: RunObserver,
+    make_executor: Callable[[FolderStore, Ref, torch.device], Executor] | None = None,
 ) -> RunSummary:
     """Run what is not yet in the store, and record it there.
+
+    Args:
+        benchmark: what to run.
+        registry: the plugins.
+        options: how.
+        progress: told what happens.
+        make_executor: (artifacts, data, device) -> the engine; local processes by default.
 
     Raises:
         AebenchError: the device, the data or the store cannot be used; nothing has been written then.
@@ -101,93 +132,149 @@ def run(
     device = choose_device(options.device)
     data, matrix = prepare(benchmark, options.data_dir, device)
 
-    from aebench.tracking import Store  # imports MLflow, which takes seconds: not before the rest is known to be right
+    from aebench.tracking.store import Store  # imports MLflow, which takes seconds: only when all else is right
 
     store = Store(options.tracking_uri, options.experiment or f"aebench-{benchmark.dataset.record.name}")
     store.close_dead_runs()
-    finished = {} if options.fresh else store.finished(matrix.cells)
-    todo = [cell for cell in matrix.cells if cell.skip is None and cell.hash not in finished]
-    if not todo and not options.fresh and store.holds(matrix):
-        return RunSummary(store.results(), 0, Counter(), len(finished), time.perf_counter() - started)
+    found = resume(matrix, store, fresh=options.fresh)
+    if found.is_complete:
+        return RunSummary(store.results(), 0, Counter(), len(found.stored), time.perf_counter() - started)
 
-    units = _units(todo)
-    if not options.fresh:
-        weights = store.weights(unit.training for unit in units)
-        units = [replace(unit, weights=weights.get(unit.training.hash)) for unit in units]
-    reference_classifier = _reference_classifier(matrix, todo, data, device, options.data_dir, progress)
-    executor = executor or LocalExecutor(registry, device, Crew.suited_to(device, options.jobs))
-    recorder = _Recorder(matrix, registry, progress)
-    with store.open_matrix(matrix, new=options.fresh) as target:
-        for cell in matrix.cells:
-            if cell.skip is not None:
-                target.skip(cell)
-            elif cell.hash in finished:
-                target.reuse(cell, finished[cell.hash])
-        if reference_classifier is not None:
-            target.record_reference_classifier(reference_classifier.accuracy)
-        progress.begin(matrix, units, len(finished))
-        if units:
-            with closing(executor.run(units, data, reference_classifier)) as messages:
-                recorder.record(messages, target)
+    with tempfile.TemporaryDirectory(prefix="aebench-") as folder:
+        artifacts = FolderStore(Path(folder))
+        inputs = {DATA: _put(artifacts, data.save)}
+        trainings = {cell.training.hash for cell in found.todo}
+        weights = {} if options.fresh else store.copy_weights(trainings, artifacts.put)
+        slow_tasks = frozenset(task.record.name for task in matrix.tasks if task.record.warm_up is not None)
+        with store.open_matrix(matrix, new=options.fresh) as target:
+            for cell in matrix.cells:
+                if cell.skip is not None:
+                    target.record_skipped(cell)
+                elif cell.hash in found.stored:
+                    target.record_reused(cell, found.stored[cell.hash])
+            if _needs_reference_classifier(matrix, found.todo):
+                classifier = obtain_reference_classifier(
+                    data,
+                    device,
+                    options.data_dir,
+                    on_training=lambda: progress.note(f"training the reference classifier of {data.title}, once"),
+                )
+                target.record_reference_classifier(classifier.accuracy)
+                inputs[REFERENCE_CLASSIFIER] = _put(artifacts, lambda file: save_reference_classifier(classifier, file))
+            jobs = build_jobs(found.todo, inputs, weights, slow_tasks, options.cell_timeout)
+            recorder = _Recorder(matrix, registry, artifacts, target, progress, {job.id: job for job in jobs})
+            progress.begin(matrix, recorder.trainings, found.todo, len(found.stored))
+            if jobs:
+                used = frozenset(cell.task for cell in found.todo) & slow_tasks
+                make_executor = make_executor or _local(registry, used, options.jobs)
+                executor = make_executor(artifacts, inputs[DATA], device)
+                with closing(in_background(lambda stop: Scheduler(jobs, executor, stop).run())) as events:
+                    for event in events:
+                        recorder.record(event)
     results = store.results(target.parent_id)
-    store.describe(target.parent_id, results)
-    return RunSummary(results, recorder.trained, recorder.cells, len(finished), time.perf_counter() - started)
-
-
-def _reference_classifier(
-    matrix: Plan,
-    todo: Sequence[EvaluationSpec],
-    data: ImageDataset,
-    device: torch.device,
-    data_dir: Path,
-    progress: Progress,
-) -> ConvolutionalClassifier | None:
-    """The reference classifier, if a cell that is still to do needs it and the data has labels."""
-    asking = {task.record.name for task in matrix.tasks if task.record.needs_reference_classifier}
-    if not data.classes or not any(cell.task in asking for cell in todo):
-        return None
-    return obtain_reference_classifier(
-        data,
-        device,
-        data_dir,
-        core_provenance(REFERENCE_CLASSIFIER_SOURCES),
-        on_training=lambda: progress.note(f"training the reference classifier of {data.title}, once for all runs"),
+    _describe(store, target.parent_id, results)
+    return RunSummary(
+        results, recorder.trained, recorder.cells, len(found.stored), time.perf_counter() - started
     )
 
 
-def _units(cells: Iterable[EvaluationSpec]) -> list[Unit]:
-    """Cells gathered by the training they share."""
-    by_training: dict[object, list[EvaluationSpec]] = {}
-    for cell in cells:
-        by_training.setdefault(cell.training, []).append(cell)
-    return [Unit(cells[0].training, tuple(cells)) for cells in by_training.values()]
+def _local(
+    registry: Registry, slow_tasks: frozenset[str], jobs: int | None
+) -> Callable[[FolderStore, Ref, torch.device], LocalExecutor]:
+    """Makes the local engine, with as many workers as suit the device."""
+
+    def make(artifacts: FolderStore, data: Ref, device: torch.device) -> LocalExecutor:
+        config = WorkerConfig(artifacts.folder, data, str(device), registry.broken)
+        return LocalExecutor(config, allocate(device, slow_tasks, jobs))
+
+    return make
 
 
+def _put(artifacts: FolderStore, save: Callable[[Path], None]) -> Ref:
+    """Keep what `save` writes to the file it is given."""
+    file = artifacts.folder / "part"
+    save(file)
+    return artifacts.put_file(file)
+
+
+def _needs_reference_classifier(matrix: Plan, todo: Iterable[EvaluationSpec]) -> bool:
+    """Whether a cell that is still to do needs it and there are labels to train it on."""
+    needing = {task.record.name for task in matrix.tasks if task.record.needs_reference_classifier}
+    return bool(matrix.dataset.classes) and any(cell.task in needing for cell in todo)
+
+
+def _describe(store: Store, parent_id: str, results: MatrixResults) -> None:
+    """Put the table into the description of the matrix's run, and critical-difference diagrams beside it."""
+    from aebench.report.diagrams import critical_difference
+    from aebench.report.tables import to_markdown
+
+    diagrams = {}
+    for task in results.tasks if results.is_repeated else ():
+        ranking = results.ranking(task)
+        if ranking is not None:
+            diagrams[f"{task.name}.png"] = critical_difference(results, task, ranking)
+    store.describe(parent_id, to_markdown(results), diagrams)
+
+
+@dataclass
 class _Recorder:
-    """Writes what an executor reports, and counts it."""
+    """Writes what happens to the store, tells the progress, and counts."""
 
-    def __init__(self, matrix: Plan, registry: Registry, progress: Progress) -> None:
-        self._matrix = matrix
-        self._registry = registry
-        self._progress = progress
-        self.trained = 0
-        self.cells: Counter[str] = Counter()
+    matrix: Plan
+    registry: Registry
+    artifacts: FolderStore
+    target: MatrixRun
+    progress: RunObserver
+    jobs: Mapping[str, Job]
+    trained: int = 0
+    cells: Counter[Status] = field(default_factory=Counter)
 
-    def record(self, messages: Iterator[Message], target: MatrixRun) -> None:
-        for message in messages:
-            self._progress.update(message)
-            if isinstance(message, Trained):
+    @property
+    def trainings(self) -> list[TrainingSpec]:
+        """What is trained in this run."""
+        return [job.spec for job in self.jobs.values() if isinstance(job.spec, TrainingSpec)]
+
+    def record(self, event: Event) -> None:
+        spec = self.jobs[event.job_id].spec
+        if isinstance(spec, TrainingSpec):
+            self._record_training(spec, event)
+        else:
+            self._record_evaluation(spec, event)
+
+    def _record_training(self, spec: TrainingSpec, event: Event) -> None:
+        match event:
+            case Started():
+                self.progress.training_started(spec)
+            case Progress():
+                self.progress.epoch_done(spec, event.losses)
+            case RetryScheduled():
+                self.progress.training_retried(spec, event.error)
+            case Succeeded(result=TrainingResult() as result):
+                self.progress.training_done(spec, result)
                 self.trained += 1
-                target.trained(message, self._rebuilt(message))
-            elif isinstance(message, CellDone):
-                self.cells[message.status] += 1
-                target.evaluated(message)
+                weights = self.artifacts.path(event.artifacts[WEIGHTS])
+                self.target.record_training(spec, result, weights, self._rebuilt(spec, weights))
 
-    def _rebuilt(self, message: Trained) -> Autoencoder | None:
+    def _record_evaluation(self, spec: EvaluationSpec, event: Event) -> None:
+        match event:
+            case Succeeded(result=CellResult() as result):
+                files = {name: self.artifacts.path(ref) for name, ref in event.artifacts.items()}
+                self._record_cell(spec, result, files)
+            case Failed():
+                reason = f"training: {event.error}" if event.failed_dependency else event.error
+                self._record_cell(spec, spec.result(Status.FAILED, reason=reason, traceback=event.traceback), {})
+
+    def _record_cell(self, spec: EvaluationSpec, result: CellResult, files: Mapping[str, Path]) -> None:
+        self.cells[result.status] += 1
+        self.progress.cell_done(result)
+        self.target.record_cell(spec, result, files)
+
+    def _rebuilt(self, spec: TrainingSpec, weights: Path) -> Autoencoder | None:
         """The trained model in this process, or None where a plugin's model does not load its own weights."""
         try:
-            model = build_model(self._registry, message.training, self._matrix.dataset.input_shape)
-            model.load_state_dict(load(message.weights))
+            record = self.registry.autoencoder(spec.model).record
+            model = build_model(record, spec, self.matrix.dataset.input_shape)
+            model.load_state_dict(load_file(weights))
         except Exception:
             return None
         return model.eval()

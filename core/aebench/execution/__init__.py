@@ -1,6 +1,1 @@
-"""Where work runs."""
-
-from aebench.execution.crew import Crew
-from aebench.execution.local import LocalExecutor
-
-__all__ = ["Crew", "LocalExecutor"]
+"""Jobs, the one scheduler, and the engines that run jobs."""

@@ -1,60 +1,196 @@
-"""Worker processes on this machine, fed by a thread so that they never wait for whoever reads their results.
+"""The local engine: worker processes on this machine, each with a pipe of its own, so that one's death harms no other.
 
-Trainers train. Evaluators take the tasks that are slow to start (their records have a `warm_up`), and on CUDA all: they
-pay for imports and compilation once, while the first models train, and then get each trained model as it comes.
+It belongs to one thread. What to do about failures is the scheduler's business; this engine reports them.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Generator, Sequence
-from pathlib import Path
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+from typing import Self
 
-import torch
+from aebench.execution.allocation import WorkerRole
+from aebench.execution.events import Cause, Event, Failed, Succeeded
+from aebench.execution.jobs import Job
+from aebench.execution.worker import DEVICE_IS_BROKEN, Ready, WorkerConfig, start_worker
+from aebench.planning.specs import TrainingSpec
 
-from aebench.contracts import ImageDataset
-from aebench.evaluation.reference_classifier import ConvolutionalClassifier, save_reference_classifier
-from aebench.execution.crew import Crew
-from aebench.execution.pool import Pool
-from aebench.execution.work import Message, Unit
-from aebench.execution.worker import Orders
-from aebench.registry.loading import Registry
+STARTUP_SECONDS = 300.0  # imports, loading plugins, preparing for slow tasks
+STARTUP_ATTEMPTS = 3  # in a row, for workers of one role
+GRACE_SECONDS = 5.0  # to end after being told to
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process, the pipe to it, and the jobs it has taken and not finished, by id."""
+
+    role: WorkerRole
+    process: SpawnProcess
+    pipe: Connection
+    started: float
+    ready: bool = False
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    @property
+    def has_room(self) -> bool:
+        return self.ready and len(self.jobs) < self.role.concurrent
 
 
 class LocalExecutor:
-    """Runs units in worker processes.
+    """Runs jobs in worker processes.
 
     Args:
-        registry: the plugins; says which tasks are slow to start.
-        device: where the workers train and evaluate.
-        crew: how many there are of them.
+        config: of every worker, apart from what its role decides.
+        roles: which workers there may be.
     """
 
-    def __init__(self, registry: Registry, device: torch.device, crew: Crew) -> None:
-        self._slow = {name for name, task in registry.tasks.items() if task.record.warm_up is not None}
-        self._broken = registry.broken
-        self._device = device
-        self._crew = crew
+    def __init__(self, config: WorkerConfig, roles: Sequence[WorkerRole]) -> None:
+        self._config = config
+        self._roles = list(roles)
+        self._workers: list[_Worker] = []
+        self._events: list[Event] = []
+        self._startup_failures: Counter[WorkerRole] = Counter()
+        self._startup_failure = ""
 
-    def run(
-        self, units: Sequence[Unit], data: ImageDataset, reference_classifier: ConvolutionalClassifier | None
-    ) -> Generator[Message, None, None]:
-        """Work on all units; yields what happens as it happens. Closing the iterator ends the workers at once."""
-        with tempfile.TemporaryDirectory(prefix="aebench-") as name:
-            folder = Path(name)
-            data.save(folder / "data.safetensors")
-            if reference_classifier is not None:
-                save_reference_classifier(reference_classifier, folder / "reference_classifier.safetensors")
-            orders = Orders(
-                data=folder / "data.safetensors",
-                reference_classifier=None
-                if reference_classifier is None
-                else folder / "reference_classifier.safetensors",
-                device=str(self._device),
-                without=self._broken,
-            )
-            pool = Pool(units, self._crew, self._slow, orders)
-            try:
-                yield from pool.messages()
-            finally:
-                pool.stop()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for worker in self._workers:
+            worker.pipe.close()
+            worker.process.terminate()
+        for worker in self._workers:
+            _reap(worker)
+        self._workers.clear()
+
+    def offer(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        taken, left = [], []
+        for job in jobs:
+            if not any(role.accepts(job, self._slow_tasks) for role in self._roles):
+                self._events.append(Failed(job.id, self._startup_failure))
+                taken.append(job)
+            elif (worker := self._worker_for(job)) is not None and self._send(worker, job):
+                taken.append(job)
+            else:
+                left.append(job)
+        self._start_workers(left)
+        return taken
+
+    def events(self, timeout: float) -> Sequence[Event]:
+        pipes = {worker.pipe: worker for worker in self._workers}
+        for pipe in connection.wait(list(pipes), 0 if self._events else timeout):
+            self._receive(pipes[pipe])  # type: ignore[index]
+        for worker in list(self._workers):
+            if not worker.ready and time.monotonic() - worker.started > STARTUP_SECONDS:
+                self._lose(worker, f"a worker process was not ready after {STARTUP_SECONDS:g} s")
+        events, self._events = self._events, []
+        return events
+
+    def cancel(self, job_id: str) -> None:
+        worker = next(worker for worker in self._workers if job_id in worker.jobs)
+        del worker.jobs[job_id]
+        self._lose(worker, "another job in the same worker process timed out")
+
+    @property
+    def _slow_tasks(self) -> frozenset[str]:
+        return frozenset().union(*(role.prepares for role in self._roles))
+
+    def _worker_for(self, job: Job) -> _Worker | None:
+        """A worker that can start the job now; one that is not prepared for slow tasks rather than one that is."""
+        if isinstance(job.spec, TrainingSpec) and self._has_to_wait(job):
+            return None
+        able = [worker for worker in self._workers if worker.has_room and worker.role.accepts(job, self._slow_tasks)]
+        return min(able, key=lambda worker: len(worker.role.prepares), default=None)
+
+    def _has_to_wait(self, job: Job) -> bool:
+        """Whether a training has to run alone on the device, or another one has to, and others run there."""
+        if not any(role.only_retries for role in self._roles):
+            return False
+        return any(
+            worker.role.only_retries != job.exclusive and any(isinstance(j.spec, TrainingSpec) for j in worker.jobs.values())
+            for worker in self._workers
+        )
+
+    def _send(self, worker: _Worker, job: Job) -> bool:
+        try:
+            worker.pipe.send(job)
+        except OSError:
+            return False  # it has just died, which `events` will find
+        worker.jobs[job.id] = job
+        return True
+
+    def _start_workers(self, left: Sequence[Job]) -> None:
+        """Start workers for jobs that found none, within the limits of the roles."""
+        waiting = [job for job in left if not (isinstance(job.spec, TrainingSpec) and self._has_to_wait(job))]
+        for role in self._roles:
+            own = [worker for worker in self._workers if worker.role is role]
+            room = sum(role.concurrent - len(worker.jobs) for worker in own)
+            wanted = [job for job in waiting if role.accepts(job, self._slow_tasks)]
+            while len(own) < role.count and len(wanted) > room:
+                own.append(self._start(role))
+                room += role.concurrent
+            placed = set(wanted[:room])
+            waiting = [job for job in waiting if job not in placed]
+
+    def _start(self, role: WorkerRole) -> _Worker:
+        config = replace(self._config, prepares=tuple(sorted(role.prepares)), concurrent=role.concurrent)
+        worker = _Worker(role, *start_worker(config), started=time.monotonic())
+        self._workers.append(worker)
+        return worker
+
+    def _receive(self, worker: _Worker) -> None:
+        try:
+            message: Ready | Event = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.process.join(GRACE_SECONDS)
+            self._lose(worker, f"the worker process died ({_exit_reason(worker.process.exitcode)})")
+            return
+        if isinstance(message, Ready):
+            worker.ready = True
+            del self._startup_failures[worker.role]
+            return
+        if isinstance(message, Succeeded | Failed):
+            worker.jobs.pop(message.job_id, None)
+        self._events.append(message)
+
+    def _lose(self, worker: _Worker, reason: str) -> None:
+        """Remove a worker; its jobs have failed, and another worker will start if there is something to do."""
+        self._workers.remove(worker)
+        worker.pipe.close()
+        worker.process.kill()
+        _reap(worker)
+        self._events += [Failed(job_id, reason, cause=Cause.ENGINE) for job_id in worker.jobs]
+        if not worker.ready:
+            self._handle_startup_failure(worker.role, reason)
+
+    def _handle_startup_failure(self, role: WorkerRole, reason: str) -> None:
+        """Do without a role whose workers cannot start; where preparing may have failed, start unprepared."""
+        self._startup_failure = reason
+        self._startup_failures[role] += 1
+        if role.prepares:
+            self._roles[self._roles.index(role)] = replace(role, prepares=frozenset())
+        elif self._startup_failures[role] == STARTUP_ATTEMPTS:
+            self._roles.remove(role)
+
+
+def _reap(worker: _Worker) -> None:
+    """Wait until the process has ended; a thread that a plugin left behind must not keep it alive."""
+    worker.process.join(GRACE_SECONDS)
+    worker.process.kill()
+    worker.process.join()
+
+
+def _exit_reason(code: int | None) -> str:
+    if code == DEVICE_IS_BROKEN:
+        return "the CUDA device could not be used any more"
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"{name}, perhaps out of memory" if name == "SIGKILL" else name
+    return f"exit code {code}"

@@ -1,116 +1,134 @@
-"""The life of a worker process: ask for units, work on them in turns, report; until there are none."""
+"""A worker process of the local engine: takes jobs from a pipe, does them in turns, and sends back events."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import torch
 
-from aebench.contracts import ImageDataset
-from aebench.evaluation.reference_classifier import load_reference_classifier
-from aebench.execution.work import CellDone, NotTrained, Report, Unit, Workplace
-from aebench.registry.loading import Origin, create_registry
-from aebench.training.turns import Turns
+from aebench.execution.artifacts import FolderStore, Ref
+from aebench.execution.events import Event, Failed
+from aebench.execution.jobs import Job
+from aebench.execution.run_job import JobRunner
+from aebench.registry.loading import create_registry
+from aebench.registry.records import Origin
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 DEVICE_IS_BROKEN = 70  # exit code
 
 
 @dataclass(frozen=True)
-class Orders:
+class WorkerConfig:
     """What a worker has to know before it starts.
 
     Attributes:
-        data, reference_classifier: files that all workers read; no reference classifier where nobody asks it.
+        artifacts: folder of the artifacts.
+        data: the data set.
         device: where to work.
-        without: plugins that have failed in the driver.
-        warms_up: the tasks to prepare for, by name.
-        side_by_side: units to have in hand at once.
+        without: plugins that failed to load in the driver.
+        prepares: names of the tasks that are imported and compiled at the start.
+        concurrent: jobs that take turns.
     """
 
-    data: Path
-    reference_classifier: Path | None
+    artifacts: Path
+    data: Ref
     device: str
     without: Collection[Origin]
-    warms_up: tuple[str, ...] = ()
-    side_by_side: int = 1
+    prepares: tuple[str, ...] = ()
+    concurrent: int = 1
 
 
-class Idle:
-    """Sent by a worker that could do with another unit; the answer is one, or None when no more will come."""
+class Ready:
+    """Sent once, when a worker can take jobs."""
 
 
-def start(orders: Orders) -> tuple[SpawnProcess, Connection]:
-    """A new worker, and the pipe to it."""
+@dataclass
+class _JobInProgress:
+    steps: Iterator[None]
+    ran_concurrently: bool = False
+
+
+def start_worker(config: WorkerConfig) -> tuple[SpawnProcess, Connection]:
+    """A new worker, and the pipe to it: jobs in, Ready and events out; closing the pipe ends the worker."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, orders), name="aebench-worker")
+    process = context.Process(target=_serve, args=(theirs, config), name="aebench-worker")
     with _single_threaded():
         process.start()
     theirs.close()
     return process, ours
 
 
-def _serve(pipe: Connection, orders: Orders) -> None:
+def _serve(pipe: Connection, config: WorkerConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with_the_driver()
     torch.set_num_threads(1)
-    device = torch.device(orders.device)
-    with contextlib.suppress(EOFError, BrokenPipeError):  # nobody listens any more
-        reference_classifier = (
-            None
-            if orders.reference_classifier is None
-            else load_reference_classifier(orders.reference_classifier).to(device)
-        )
-        workplace = Workplace(
-            create_registry(without=orders.without), ImageDataset.open(orders.data), device, reference_classifier
-        )
-        workplace.warm_up(orders.warms_up)
-        _take_turns(pipe, workplace, orders.side_by_side, device)
-    pipe.close()
+    device = torch.device(config.device)
+    runner = JobRunner(create_registry(without=config.without), FolderStore(config.artifacts), device)
+    runner.prepare(config.prepares, config.data)
+    with contextlib.suppress(EOFError, OSError):  # the driver has closed the pipe
+        pipe.send(Ready())
+        _work(pipe, runner, config.concurrent, device)
 
 
-def _take_turns(pipe: Connection, workplace: Workplace, side_by_side: int, device: torch.device) -> None:
-    def emit(message: Report) -> None:
-        pipe.send(message)
-        if isinstance(message, NotTrained) or (isinstance(message, CellDone) and message.status == "failed"):
-            _leave_a_broken(device)
+def _work(pipe: Connection, runner: JobRunner, concurrent: int, device: torch.device) -> None:
+    """Do jobs until the pipe is closed."""
+    in_progress: list[_JobInProgress] = []
+    has_failed = False  # after a failure the process may not be sound, which harms later jobs
 
-    in_hand: list[Turns[None]] = []
-    has_asked, more_will_come = False, True
-    while in_hand or more_will_come:
-        if more_will_come and not has_asked and len(in_hand) < side_by_side:
-            pipe.send(Idle())
-            has_asked = True
-        if has_asked and (not in_hand or pipe.poll()):
-            unit: Unit | None = pipe.recv()
-            has_asked = False
-            if unit is None:
-                more_will_come = False
-            else:
-                in_hand.append(workplace.work(unit, emit))
-            continue
-        for turns in list(in_hand):
-            try:
-                next(turns)
-            except StopIteration:
-                in_hand.remove(turns)
+    def emit(event: Event) -> None:
+        nonlocal has_failed
+        pipe.send(event)
+        if isinstance(event, Failed):
+            has_failed = True
+            _exit_if_broken(device)
+
+    while True:
+        while len(in_progress) < concurrent and (not in_progress or pipe.poll()):
+            in_progress.append(_begin(pipe.recv(), runner, emit))
+            if len(in_progress) > 1 or (concurrent > 1 and has_failed):
+                for job in in_progress:
+                    job.ran_concurrently = True
+        for job in list(in_progress):
+            if next(job.steps, job) is job:
+                in_progress.remove(job)
 
 
-def _leave_a_broken(device: torch.device) -> None:
-    """An illegal access by one kernel is an error of everything that comes after it: nothing more can be done here."""
+def _begin(job: Job, runner: JobRunner, emit: Callable[[Event], None]) -> _JobInProgress:
+    begun = _JobInProgress(iter(()))
+    begun.steps = runner.steps(job, emit, lambda: begun.ran_concurrently)
+    return begun
+
+
+def _exit_if_broken(device: torch.device) -> None:
+    """After an illegal access by one kernel everything on the device fails: nothing more can be done here."""
     if device.type == "cuda":
         try:
             torch.cuda.synchronize(device)
         except Exception:
             os._exit(DEVICE_IS_BROKEN)
+
+
+def _end_with_the_driver() -> None:
+    """Exit when the driver has died, also in the middle of a job."""
+    driver = parent_process()
+    assert driver is not None
+
+    def wait() -> None:
+        connection.wait([driver.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, name="aebench-driver-watch", daemon=True).start()
 
 
 @contextlib.contextmanager

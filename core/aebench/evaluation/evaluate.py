@@ -1,0 +1,78 @@
+"""Asks one task of one trained model: checks what it returns, and draws its pictures."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import torch
+
+from aebench.contracts import Autoencoder, Context, Evaluation, ImageDataset, ReferenceClassifier, TaskRecord
+from aebench.errors import AebenchError
+from aebench.evaluation.rendering import render
+from aebench.planning.cells import CellResult, Status
+from aebench.planning.specs import EvaluationSpec
+from aebench.training.fast_products import fast_products
+
+
+def evaluate(
+    task: TaskRecord,
+    spec: EvaluationSpec,
+    model: Autoencoder,
+    data: ImageDataset,
+    device: torch.device,
+    fresh_model: Callable[[], Autoencoder],
+    reference_classifier: ReferenceClassifier | None,
+) -> tuple[CellResult, dict[str, bytes]]:
+    """The result of a cell, and its pictures and tables as files by name.
+
+    Args:
+        task: what is asked.
+        spec: the cell.
+        model: trained, frozen, in evaluation mode, on `device`.
+        data: on `device`.
+        device: where to compute.
+        fresh_model: builds an untrained twin of the model on `device`.
+        reference_classifier: the data set's, for a task that needs it.
+
+    Raises:
+        AebenchError: the task returned other metrics than it declares, or a name that cannot be a file's.
+        Exception: whatever the task or the model raises.
+    """
+    started = time.perf_counter()
+    context = Context(
+        params=task.params.model_validate(spec.params, strict=False),
+        device=device,
+        seed=spec.seed,
+        held_out=spec.training.held_out,
+        reference_classifier=reference_classifier if task.needs_reference_classifier else None,
+        fresh_model=fresh_model,
+    )
+    with fast_products(device):
+        evaluation = task.evaluate(model, data, context)
+    _check(task, evaluation)
+    metrics = {name: float(value) for name, value in evaluation.metrics.items()}
+    drawing_started = time.perf_counter()
+    files = render(evaluation)
+    ended = time.perf_counter()
+    result = spec.result(
+        Status.OK,
+        metrics=metrics,
+        absent=dict(evaluation.absent),
+        seconds=ended - started,
+        drawing_seconds=ended - drawing_started,
+    )
+    return result, files
+
+
+def _check(task: TaskRecord, evaluation: Evaluation) -> None:
+    for name in (*evaluation.images, *evaluation.figures, *evaluation.tables):
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise AebenchError(f"task '{task.name}' names a picture {name!r}; use letters, digits, '_' and '-'")
+    declared = {metric.name for metric in task.metrics}
+    returned = [*evaluation.metrics, *evaluation.absent]
+    if sorted(declared) != sorted(returned):
+        raise AebenchError(
+            f"task '{task.name}' declares the metrics {sorted(declared)} but returned {sorted(returned)}"
+        )

@@ -1,0 +1,78 @@
+"""Which worker processes a device gets: how many, and what each of them does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from aebench.execution.devices import cores
+from aebench.execution.jobs import Job
+from aebench.planning.specs import TrainingSpec
+
+# A network of this size fills a few per cent of a large GPU.
+CONCURRENT_TRAININGS = 8
+MOST_EVALUATORS = 8
+BYTES_PER_EVALUATOR = 2**31  # on a CUDA device: a context of its own, the data, and what a task allocates
+
+
+@dataclass(frozen=True)
+class WorkerRole:
+    """Workers that do the same.
+
+    Attributes:
+        count: how many, at most; a worker starts when there is something for it to do.
+        trains: takes trainings.
+        evaluates: takes evaluations.
+        prepares: names of tasks that are slow to start: workers of this role import and compile what these need,
+            and no others take them.
+        concurrent: jobs that take turns in each worker.
+        only_retries: takes nothing but trainings that have to run alone on the device.
+    """
+
+    count: int
+    trains: bool = True
+    evaluates: bool = True
+    prepares: frozenset[str] = frozenset()
+    concurrent: int = 1
+    only_retries: bool = False
+
+    def accepts(self, job: Job, slow_tasks: frozenset[str]) -> bool:
+        """Whether this job is one for workers of this role."""
+        if isinstance(job.spec, TrainingSpec):
+            return self.trains and (self.concurrent == 1 or not job.exclusive) and (job.exclusive or not self.only_retries)
+        return self.evaluates and (job.spec.task not in slow_tasks or job.spec.task in self.prepares)
+
+
+def allocate(device: torch.device, slow_tasks: frozenset[str], jobs: int | None = None) -> tuple[WorkerRole, ...]:
+    """The workers that suit a device.
+
+    On the CPU one for each core: on networks of this size two trainings with a thread each are faster than two threads
+    on one training. On CUDA one worker trains several models, which share the device, and others evaluate. Half of
+    those that evaluate prepare for slow tasks; the others begin at once.
+
+    Args:
+        device: where to work.
+        slow_tasks: names of the tasks that are slow to start.
+        jobs: trainings at once; None for what suits the device.
+    """
+    if device.type == "cpu":
+        return _split(WorkerRole(jobs or cores()), slow_tasks)
+    free, _ = torch.cuda.mem_get_info(device)
+    for_evaluators = free // 2
+    evaluators = max(1, min(cores() - 1, MOST_EVALUATORS, for_evaluators // BYTES_PER_EVALUATOR))
+    return (
+        WorkerRole(1, evaluates=False, concurrent=jobs or CONCURRENT_TRAININGS),
+        WorkerRole(1, evaluates=False, only_retries=True),
+        *_split(WorkerRole(evaluators, trains=False), slow_tasks),
+    )
+
+
+def _split(role: WorkerRole, slow_tasks: frozenset[str]) -> tuple[WorkerRole, ...]:
+    """The same workers, half of which prepare for slow tasks, if there are any; the others come first."""
+    prepared = (role.count + 1) // 2 if slow_tasks else 0
+    roles = (
+        WorkerRole(role.count - prepared, role.trains, role.evaluates),
+        WorkerRole(prepared, role.trains, role.evaluates, slow_tasks),
+    )
+    return tuple(role for role in roles if role.count)

@@ -1,0 +1,73 @@
+"""What happens to jobs; every event names its job by id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from aebench.execution.artifacts import Ref
+from aebench.planning.cells import CellResult
+from aebench.training.records import EpochLosses, TrainingResult
+
+
+class Cause(StrEnum):
+    """Whose failure it was: PLUGIN when the job would fail the same way again, ENGINE when it might not."""
+
+    PLUGIN = "plugin"
+    ENGINE = "engine"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker has begun."""
+
+    job_id: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """An epoch of a training is done."""
+
+    job_id: str
+    losses: EpochLosses
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """The job is done: its result, and what it produced, by name."""
+
+    job_id: str
+    result: TrainingResult | CellResult
+    artifacts: Mapping[str, Ref] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job failed.
+
+    Attributes:
+        job_id: which.
+        error: what was wrong, in one line.
+        traceback: of the exception behind it; empty without one.
+        cause: whether another attempt could help.
+        failed_dependency: id of the job that failed in its place; empty when it failed itself.
+    """
+
+    job_id: str
+    error: str
+    traceback: str = ""
+    cause: Cause = Cause.PLUGIN
+    failed_dependency: str = ""
+
+
+@dataclass(frozen=True)
+class RetryScheduled:
+    """The job failed for this reason and will run again, with nothing beside it."""
+
+    job_id: str
+    error: str
+
+
+Event = Started | Progress | Succeeded | Failed | RetryScheduled
+Emit = Callable[[Event], None]

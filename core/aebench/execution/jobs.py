@@ -1,0 +1,66 @@
+"""What an engine is asked to do: a training, or an evaluation that needs the weights of one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aebench.execution.artifacts import Ref
+from aebench.planning.specs import EvaluationSpec, TrainingSpec
+
+DATA, WEIGHTS, REFERENCE_CLASSIFIER = "data", "weights", "reference_classifier"  # names of inputs
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One training or one evaluation.
+
+    Attributes:
+        id: unique in a run: the row's label and the content hash of the spec.
+        spec: what to do.
+        inputs: artifacts by name.
+        needs: for each input that another job produces under the same name, that job's id.
+        weight: how long it takes compared with other jobs of its kind; the longest are started first.
+        timeout: seconds an evaluation or one epoch of a training may take.
+        exclusive: nothing else may run in its process.
+    """
+
+    id: str
+    spec: TrainingSpec | EvaluationSpec
+    inputs: Mapping[str, Ref] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
+    weight: float = 1.0
+    timeout: float | None = None
+    exclusive: bool = False
+
+
+def build_jobs(
+    cells: Sequence[EvaluationSpec],
+    inputs: Mapping[str, Ref],
+    weights: Mapping[str, Ref],
+    slow_tasks: Collection[str],
+    timeout: float | None,
+) -> list[Job]:
+    """The jobs that fill these cells.
+
+    Args:
+        cells: what is to be evaluated.
+        inputs: artifacts that every job gets.
+        weights: of trainings that are done already, by hash.
+        slow_tasks: names of tasks that take longer than the others.
+        timeout: seconds an evaluation or one epoch of a training may take.
+    """
+    jobs: dict[str, Job] = {}
+    for cell in cells:
+        training = cell.training
+        training_id = f"{training.label}:{training.hash}"
+        own, needs = dict(inputs), {}
+        if training.hash in weights:
+            own[WEIGHTS] = weights[training.hash]
+        else:
+            jobs.setdefault(training_id, Job(training_id, training, inputs, weight=training.epochs, timeout=timeout))
+            needs[WEIGHTS] = training_id
+        cell_id = f"{training.label}:{cell.hash}"
+        weight = 2.0 if cell.task in slow_tasks else 1.0
+        jobs[cell_id] = Job(cell_id, cell, own, needs, weight, timeout)
+    return list(jobs.values())

@@ -1,0 +1,135 @@
+"""Does one job: the only entry of a worker, on any engine."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from functools import lru_cache
+
+import torch
+from safetensors.torch import load_file
+
+from aebench.contracts import Autoencoder, ImageDataset, ReferenceClassifier, SelfFitting
+from aebench.errors import AebenchError
+from aebench.evaluation.evaluate import evaluate
+from aebench.evaluation.reference_classifier import load_reference_classifier
+from aebench.execution.artifacts import ArtifactStore, Ref
+from aebench.execution.events import Cause, Emit, Failed, Progress, Started, Succeeded
+from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, WEIGHTS, Job
+from aebench.planning.cells import CellResult
+from aebench.planning.specs import EvaluationSpec, TrainingSpec
+from aebench.registry.records import Registry
+from aebench.training.building import build_model, build_trainer, noise_generator, weights_of
+from aebench.training.fitting import fit_in_closed_form
+from aebench.training.records import TrainingResult
+
+Artifacts = dict[str, Ref]
+
+
+class JobRunner:
+    """Does jobs in this process, and keeps the data between them.
+
+    Args:
+        registry: the plugins.
+        artifacts: where inputs come from and results go to.
+        device: where to train and evaluate.
+    """
+
+    def __init__(self, registry: Registry, artifacts: ArtifactStore, device: torch.device) -> None:
+        self._registry = registry
+        self._artifacts = artifacts
+        self._device = device
+        self._data = lru_cache(maxsize=None)(self._load_data)
+        self._reference_classifier = lru_cache(maxsize=None)(self._load_reference_classifier)
+
+    def prepare(self, tasks: Iterable[str], data: Ref) -> None:
+        """Let these tasks import and compile what they need; one that cannot fails, or is slow, when it evaluates."""
+        for name in tasks:
+            with suppress(Exception):
+                warm_up = self._registry.task(name).record.warm_up
+                if warm_up is not None:
+                    warm_up(self._data(data, None).info)
+
+    def run(self, job: Job, emit: Emit) -> None:
+        """Do the whole job and emit what happens."""
+        for _ in self.steps(job, emit):
+            pass
+
+    def steps(self, job: Job, emit: Emit, ran_concurrently: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Do a job step by step, so that several can take turns: a training yields while its epoch is queued.
+
+        An exception of the plugin ends the job with a Failed event. What failed beside other jobs may have failed
+        because of them: they share the device's memory, and an illegal access breaks it for all.
+
+        Args:
+            job: what to do.
+            emit: called with each event.
+            ran_concurrently: whether another job has run in this process since this one began.
+        """
+        emit(Started(job.id))
+        try:
+            if isinstance(job.spec, TrainingSpec):
+                result, artifacts = yield from self._train(job, job.spec, emit)
+                emit(Succeeded(job.id, result, artifacts))
+            else:
+                evaluated, artifacts = self._evaluate(job, job.spec)
+                emit(Succeeded(job.id, evaluated, artifacts))
+        except (Exception, SystemExit) as error:
+            emit(_failure(job, error, ran_concurrently()))
+
+    def _train(
+        self, job: Job, spec: TrainingSpec, emit: Emit
+    ) -> Generator[None, None, tuple[TrainingResult, Artifacts]]:
+        data = self._data(job.inputs[DATA], spec.held_out)
+        model = self._build(spec, data)
+        if isinstance(model, SelfFitting):
+            yield  # others queue their work first: a fit cannot be interrupted
+            result = fit_in_closed_form(model, data.train, noise_generator(spec, self._device))
+        else:
+            trainer = build_trainer(model, data, spec, self._device)
+            while not trainer.done:
+                trainer.start_epoch()
+                yield
+                emit(Progress(job.id, trainer.finish_epoch()))
+            result = trainer.result()
+        return result, {WEIGHTS: self._artifacts.put(weights_of(model))}
+
+    def _evaluate(self, job: Job, spec: EvaluationSpec) -> tuple[CellResult, Artifacts]:
+        training, task = spec.training, self._registry.task(spec.task).record
+        data = self._data(job.inputs[DATA], training.held_out)
+        model = self._build(training, data)
+        model.load_state_dict(load_file(self._artifacts.path(job.inputs[WEIGHTS])))
+        model.eval().requires_grad_(False)
+        classifier = job.inputs.get(REFERENCE_CLASSIFIER)
+        result, files = evaluate(
+            task,
+            spec,
+            model,
+            data,
+            self._device,
+            fresh_model=lambda: self._build(training, data, training.derived_seed("fresh model")),
+            reference_classifier=None if classifier is None else self._reference_classifier(classifier),
+        )
+        return result, {name: self._artifacts.put(content) for name, content in files.items()}
+
+    def _build(self, spec: TrainingSpec, data: ImageDataset, seed: int | None = None) -> Autoencoder:
+        channels, height, width = data.train.images.shape[1:]
+        record = self._registry.autoencoder(spec.model).record
+        return build_model(record, spec, (channels, height, width), seed).to(self._device)
+
+    def _load_data(self, ref: Ref, held_out: int | None) -> ImageDataset:
+        if held_out is not None:
+            return self._data(ref, None).without_class(held_out)
+        return ImageDataset.open(self._artifacts.path(ref)).to(self._device)
+
+    def _load_reference_classifier(self, ref: Ref) -> ReferenceClassifier:
+        return load_reference_classifier(self._artifacts.path(ref)).to(self._device)
+
+
+def _failure(job: Job, error: BaseException, ran_concurrently: bool) -> Failed:
+    is_known = isinstance(error, AebenchError)
+    message = str(error) if is_known else f"{type(error).__name__}: {error}"
+    trace = "".join(traceback.format_exception(error))
+    cause = Cause.ENGINE if ran_concurrently and not is_known else Cause.PLUGIN
+    return Failed(job.id, " ".join(message.split()), trace, cause)

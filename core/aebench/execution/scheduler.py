@@ -1,0 +1,118 @@
+"""The one scheduler: order, dependencies, retries, time limits, and what a failure takes with it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from aebench.execution.events import Cause, Event, Failed, Progress, RetryScheduled, Started, Succeeded
+from aebench.execution.executor import Executor
+from aebench.execution.jobs import Job
+from aebench.planning.specs import TrainingSpec
+
+ATTEMPTS = 2
+LONGEST_WAIT = 0.5  # seconds; a stop is noticed after as long
+
+
+class Scheduler:
+    """Runs jobs on an engine, each as soon as the jobs it needs have succeeded.
+
+    Evaluations come before trainings, so that results appear early, and longer jobs before shorter ones. A failure
+    that another attempt could mend is retried once, with nothing beside it. A job that makes no progress within its
+    time limit is cancelled. Jobs that need a failed job fail with it.
+
+    Args:
+        jobs: what to do; every job that another one needs is among them.
+        executor: where.
+        should_stop: asked at least twice a second; ends the work.
+    """
+
+    def __init__(
+        self, jobs: Iterable[Job], executor: Executor, should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._waiting = {job.id: job for job in jobs}
+        self._ready: list[Job] = []
+        self._running: dict[str, Job] = {}
+        self._deadlines: dict[str, float] = {}
+        self._attempts: Counter[str] = Counter()
+        self._executor = executor
+        self._should_stop = should_stop
+
+    def run(self) -> Iterator[Event]:
+        """Do everything; yields what happens. Every job ends with one Succeeded or Failed event."""
+        for job in list(self._waiting.values()):
+            if not job.needs:
+                self._make_ready(job)
+        with self._executor:
+            while (self._ready or self._running) and not self._should_stop():
+                for job in self._executor.offer(self._ready):
+                    self._ready.remove(job)
+                    self._running[job.id] = job
+                for event in self._executor.events(self._patience()):
+                    yield from self._handle(event)
+                yield from self._expire()
+
+    def _make_ready(self, job: Job) -> None:
+        self._waiting.pop(job.id, None)
+        self._ready.append(job)
+        self._ready.sort(key=lambda job: (isinstance(job.spec, TrainingSpec), -job.weight))
+
+    def _handle(self, event: Event) -> Iterator[Event]:
+        job = self._running.get(event.job_id)
+        if job is None:
+            return  # it was cancelled
+        match event:
+            case Started() | Progress():
+                if job.timeout is not None:
+                    self._deadlines[job.id] = time.monotonic() + job.timeout
+                yield event
+            case Succeeded():
+                self._forget(job)
+                yield event
+                self._release(job, event)
+            case Failed():
+                self._forget(job)
+                yield from self._fail(job, event)
+
+    def _release(self, done: Job, event: Succeeded) -> None:
+        """Hand what a job produced to those that need it."""
+        for job in list(self._waiting.values()):
+            found = {name: event.artifacts[name] for name, source in job.needs.items() if source == done.id}
+            if found:
+                job = replace(job, inputs={**job.inputs, **found})
+                self._waiting[job.id] = job
+                if job.needs.keys() <= job.inputs.keys():
+                    self._make_ready(job)
+
+    def _fail(self, job: Job, event: Failed) -> Iterator[Event]:
+        self._attempts[job.id] += 1
+        if event.cause is Cause.ENGINE and self._attempts[job.id] < ATTEMPTS:
+            self._make_ready(replace(job, exclusive=True))
+            yield RetryScheduled(job.id, event.error)
+            return
+        yield event
+        for dependent in [other for other in self._waiting.values() if job.id in other.needs.values()]:
+            del self._waiting[dependent.id]
+            origin = event.failed_dependency or job.id
+            taken_along = Failed(dependent.id, event.error, event.traceback, Cause.PLUGIN, origin)
+            yield from self._fail(dependent, taken_along)
+
+    def _expire(self) -> Iterator[Event]:
+        """Cancel what has made no progress within its time limit."""
+        now = time.monotonic()
+        for job_id in [job_id for job_id, deadline in self._deadlines.items() if deadline <= now]:
+            job = self._running[job_id]
+            self._executor.cancel(job_id)
+            self._forget(job)
+            yield from self._fail(job, Failed(job_id, f"timed out after {job.timeout:g} s"))
+
+    def _forget(self, job: Job) -> None:
+        del self._running[job.id]
+        self._deadlines.pop(job.id, None)
+
+    def _patience(self) -> float:
+        """Seconds to wait for events: until the next deadline, and not much longer than a stop may wait."""
+        nearest = min(self._deadlines.values(), default=float("inf")) - time.monotonic()
+        return max(0.0, min(LONGEST_WAIT, nearest))

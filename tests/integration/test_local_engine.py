@@ -1,0 +1,340 @@
+"""The scheduler on real worker processes: several trainings in one, failures beside others, kills, hangs."""
+
+import os
+import random
+import signal
+from collections import Counter
+from contextlib import closing
+from itertools import pairwise
+from multiprocessing import get_context
+
+import psutil
+import pytest
+import torch
+
+from aebench.execution.allocation import WorkerRole, allocate
+from aebench.execution.artifacts import FolderStore
+from aebench.execution.events import Failed, Progress, RetryScheduled, Started, Succeeded
+from aebench.execution.jobs import DATA, WEIGHTS, build_jobs
+from aebench.execution.local import LocalExecutor
+from aebench.execution.scheduler import Scheduler
+from aebench.execution.worker import DEVICE_IS_BROKEN, WorkerConfig, _exit_if_broken
+from aebench.planning.benchmark import load_benchmark
+from aebench.planning.planner import plan
+from aebench.planning.specs import EvaluationSpec, TrainingSpec
+from aebench.registry.loading import create_registry
+
+CPU = torch.device("cpu")
+ONE_BY_ONE = (WorkerRole(1),)
+TWO_WORKERS = (WorkerRole(2),)
+CONCURRENT = (
+    WorkerRole(1, evaluates=False, concurrent=3),
+    WorkerRole(1, evaluates=False, only_retries=True),
+    WorkerRole(2, trains=False),
+)
+
+PLUGIN = """
+import os, signal, time, weakref
+from aebench.contracts import Autoencoder, AutoencoderRecord, Evaluation, Loss, Metric, TaskRecord, hookimpl
+from aebench.networks import DenseDecoder, DenseEncoder
+
+LIVE = weakref.WeakSet()
+
+class Sound(Autoencoder):
+    def __init__(self, input_shape, latent_dim, params):
+        super().__init__(
+            input_shape, latent_dim, DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
+        )
+
+class Neighbour(Sound):
+    def loss(self, x, generator):
+        LIVE.add(self)
+        return super().loss(x, generator)
+
+class Crowded(Neighbour):
+    def loss(self, x, generator):
+        if any(other is not self and not isinstance(other, Crowded) for other in LIVE):
+            raise RuntimeError("out of memory")
+        return super().loss(x, generator)
+
+class Diverging(Sound):
+    def loss(self, x, generator):
+        loss = super().loss(x, generator)
+        return Loss(loss.total * float("nan"), loss.reconstruction, loss.penalty)
+
+class Deadly(Sound):
+    def loss(self, x, generator):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Failing(Sound):
+    def loss(self, x, generator):
+        raise ValueError("cannot be trained")
+
+class Hanging(Sound):
+    def loss(self, x, generator):
+        while True:
+            time.sleep(1)
+
+MODELS = {"neighbour": Neighbour, "crowded": Crowded, "deadly": Deadly, "failing": Failing, "diverging": Diverging,
+          "hanging": Hanging}
+
+@hookimpl
+def aebench_autoencoders():
+    return [AutoencoderRecord(name=name, title="T", summary="-", build=build) for name, build in MODELS.items()]
+
+warmed = 0
+
+def kills(model, data, context):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def hangs(model, data, context):
+    while True:
+        time.sleep(1)
+
+def warm_up(data):
+    global warmed
+    warmed += data.sizes[2] > 0
+
+def dies(data): os.kill(os.getpid(), signal.SIGKILL)
+def raises(data): raise RuntimeError("not installed")
+def where(model, data, context): return Evaluation({"pid": os.getpid(), "warmed": warmed})
+
+@hookimpl
+def aebench_tasks():
+    pid = Metric("pid", "Process", higher_is_better=True, primary=True)
+    metrics = (pid, Metric("warmed", "Warmed", higher_is_better=True))
+    return [
+        TaskRecord(name=name, title="T", summary="-", evaluate=evaluate, metrics=metrics, warm_up=warm_up)
+        for name, evaluate, warm_up in (
+            ("killing", kills, None), ("hanging_task", hangs, None), ("quick", where, None),
+            ("slow", where, warm_up), ("cold", where, raises), ("deadly_warm_up", where, dies),
+        )
+    ]
+"""
+
+
+@pytest.fixture
+def with_plugin(distribution, monkeypatch):
+    """A registry in which the plugin above counts as installed, here and in worker processes."""
+    monkeypatch.syspath_prepend(distribution("neighbours", PLUGIN)["PYTHONPATH"])
+    return create_registry()
+
+
+class Run:
+    """One run of a matrix; `on_event(event, executor)` may interfere."""
+
+    def __init__(self, folder, registry, data, roles, models, tasks, epochs=2, device=CPU, timeout=None,
+                 on_event=lambda event, executor: None, weights=None):  # fmt: skip
+        options = {("models",): models, ("tasks",): tasks, ("training", "epochs"): epochs}
+        cells = plan(load_benchmark(registry, None, options), data.info, "fp32", device.type).cells
+        self.artifacts = FolderStore(folder)
+        data.save(folder / "part")
+        inputs = {DATA: self.artifacts.put_file(folder / "part")}
+        jobs = build_jobs([cell for cell in cells if cell.skip is None], inputs, weights or {}, (), timeout)
+        self.specs = {job.id: job.spec for job in jobs}
+        executor = LocalExecutor(WorkerConfig(folder, inputs[DATA], str(device), registry.broken), roles)
+        self.events = []
+        with closing(Scheduler(jobs, executor).run()) as events:
+            for event in events:
+                self.events.append(event)
+                on_event(event, executor)
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def label(self, event):
+        spec = self.specs[event.job_id]
+        return spec.label if isinstance(spec, TrainingSpec) else spec.training.label
+
+    def cells(self):
+        """(model, task) -> metrics, or what went wrong."""
+        ends = [event for event in self.of(Succeeded | Failed) if isinstance(self.specs[event.job_id], EvaluationSpec)]
+        assert max(Counter(event.job_id for event in ends).values()) == 1  # each is reported once
+        found = {}
+        for event in ends:
+            value = event.result.metrics if isinstance(event, Succeeded) else event.error
+            found[self.label(event), self.specs[event.job_id].task] = value
+        return found
+
+    def weights(self):
+        """Training spec -> content reference."""
+        return {self.specs[e.job_id]: e.artifacts[WEIGHTS] for e in self.of(Succeeded) if WEIGHTS in e.artifacts}
+
+
+def test_concurrent_trainings_give_the_numbers_of_one_by_one(registry, digits, tmp_path):
+    given = ["vanilla", "stacked", "vae", "pca"], ["reconstruction", "latent_structure", "anomaly_detection"]
+    runs = []
+    for name, roles in (("one", ONE_BY_ONE), ("concurrent", CONCURRENT)):
+        (tmp_path / name).mkdir()
+        runs.append(Run(tmp_path / name, registry, digits, roles, *given))
+    one, concurrent = runs
+    assert one.weights() == concurrent.weights()
+    assert one.cells() == concurrent.cells()
+    assert len(one.cells()) == len(given[0]) * len(given[1])
+    assert _interleaved(concurrent)
+    assert not _interleaved(one)
+
+
+def _interleaved(run):
+    """Whether one training went on between two epochs of another."""
+    epochs = [event.job_id for event in run.of(Progress)]
+    changes = sum(one != other for one, other in pairwise(epochs))
+    return changes > len(set(epochs)) - 1
+
+
+def test_what_fails_beside_others_is_retried_alone(with_plugin, digits, tmp_path):
+    models = ["neighbour", "crowded", "failing"]
+    run = Run(tmp_path, with_plugin, digits, CONCURRENT, models, ["reconstruction"], epochs=50)
+    retried = {run.label(event): event.error for event in run.of(RetryScheduled)}
+    assert retried == {"crowded": "RuntimeError: out of memory", "failing": "ValueError: cannot be trained"}
+    cells = run.cells()
+    assert cells.pop(("failing", "reconstruction")) == "ValueError: cannot be trained"
+    assert all("bce" in metrics for metrics in cells.values())
+    assert "in loss" in run.of(Failed)[0].traceback
+
+
+def test_a_known_error_is_not_retried(with_plugin, digits, tmp_path):
+    run = Run(tmp_path, with_plugin, digits, CONCURRENT, ["neighbour", "diverging"], ["reconstruction"], epochs=50)
+    assert not run.of(RetryScheduled)
+    cells = run.cells()
+    assert "bce" in cells["neighbour", "reconstruction"]
+    assert cells["diverging", "reconstruction"].startswith("the training loss became nan in epoch 1")
+
+
+@pytest.mark.parametrize("roles", [TWO_WORKERS, CONCURRENT])
+def test_an_evaluation_that_kills_its_process_costs_its_cell(with_plugin, digits, tmp_path, roles):
+    tasks = ["reconstruction", "killing", "anomaly_detection"]
+    cells = Run(tmp_path, with_plugin, digits, roles, ["vanilla", "vae"], tasks).cells()
+    assert len(cells) == 6
+    for (_, task), found in cells.items():
+        if task == "killing":
+            assert found.startswith("the worker process died (SIGKILL")
+        else:
+            assert isinstance(found, dict), found
+
+
+@pytest.mark.parametrize("roles", [TWO_WORKERS, CONCURRENT])
+def test_a_training_that_kills_its_process_costs_its_own_cells(with_plugin, digits, tmp_path, roles):
+    tasks = ["reconstruction", "anomaly_detection"]
+    cells = Run(tmp_path, with_plugin, digits, roles, ["vanilla", "deadly", "vae", "shallow"], tasks).cells()
+    assert len(cells) == 8
+    for (model, _), found in cells.items():
+        if model == "deadly":
+            assert found.startswith("the worker process died (SIGKILL")
+        else:
+            assert isinstance(found, dict), found
+
+
+@pytest.mark.parametrize("roles", [TWO_WORKERS, CONCURRENT])
+def test_what_hangs_costs_its_own_cells(with_plugin, digits, tmp_path, roles):
+    tasks = ["reconstruction", "hanging_task"]
+    run = Run(tmp_path, with_plugin, digits, roles, ["vanilla", "hanging", "vae"], tasks, epochs=1, timeout=8)
+    cells = run.cells()
+    assert len(cells) == 6
+    for (model, task), found in cells.items():
+        if model == "hanging" or task == "hanging_task":
+            assert found == "timed out after 8 s"
+        else:
+            assert isinstance(found, dict), found
+
+
+def test_killing_any_worker_at_any_moment_costs_at_most_what_it_did(registry, digits, tmp_path):
+    """Twenty kills, after events chosen at random; each can harm one job, which is retried or fails."""
+    chance = random.Random(0)
+    kills = []
+
+    def kill_one(event, executor):
+        workers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+        if workers and len(kills) < 20 and chance.random() < 0.4:
+            victim = chance.choice(workers)
+            os.kill(victim.pid, signal.SIGKILL)
+            kills.append(victim.pid)
+
+    models, tasks = ["shallow", "vanilla", "vae", "sparse", "pca"], ["reconstruction", "interpolation", "classification"]
+    run = Run(tmp_path, registry, digits, TWO_WORKERS, models, tasks, epochs=12, on_event=kill_one)
+    assert len(kills) == 20
+    assert len(run.cells()) == len(models) * len(tasks)
+    own_failures = [event for event in run.of(Failed) if not event.failed_dependency]
+    assert len(run.of(RetryScheduled)) + len(own_failures) <= len(kills)
+    for event in run.of(RetryScheduled | Failed):
+        assert "SIGKILL" in event.error
+    ends = Counter(event.job_id for event in run.of(Succeeded | Failed))
+    assert ends == Counter(run.specs)
+
+
+def test_what_is_trained_already_is_only_evaluated(registry, digits, tmp_path):
+    given = registry, digits, ONE_BY_ONE, ["vanilla"], ["reconstruction"]
+    first = Run(tmp_path, *given)
+    weights = {spec.hash: ref for spec, ref in first.weights().items()}
+    again = Run(tmp_path, *given, weights=weights)
+    assert again.weights() == {}
+    assert again.cells() == first.cells()
+
+
+SLOW = ("slow", "cold", "deadly_warm_up")
+
+
+def _prepared(tasks):
+    """One worker that prepares for the slow ones among these tasks, and one that does not."""
+    return WorkerRole(1), WorkerRole(1, prepares=frozenset(tasks) & set(SLOW))
+
+
+def test_one_worker_prepares_once_for_all_slow_tasks(with_plugin, digits, tmp_path):
+    models, tasks = ["shallow", "vanilla", "vae"], ["slow", "cold", "quick"]
+    cells = Run(tmp_path, with_plugin, digits, _prepared(tasks), models, tasks, epochs=1).cells()
+    pids = {task: {cells[model, task]["pid"] for model in models} for task in tasks}
+    assert {cells[model, "slow"]["warmed"] for model in models} == {1}
+    assert len(pids["slow"]) == 1
+    assert pids["cold"] == pids["slow"]  # its own preparation failed, which is for its evaluation to report
+
+
+def test_where_preparing_kills_the_process_slow_tasks_start_unprepared(with_plugin, digits, tmp_path):
+    models, tasks = ["shallow", "vanilla"], ["deadly_warm_up", "slow", "quick"]
+    cells = Run(tmp_path, with_plugin, digits, _prepared(tasks), models, tasks, epochs=1).cells()
+    assert {metrics["warmed"] for metrics in cells.values()} == {0}
+    assert len(cells) == len(models) * len(tasks)
+
+
+def test_where_no_worker_can_start_every_cell_says_why(registry, digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("AEBENCH_PLUGIN_SECONDS", "nonsense")  # the registry of a worker refuses it
+    run = Run(tmp_path, registry, digits, TWO_WORKERS, ["shallow"], ["reconstruction"], epochs=1)
+    assert run.cells() == {("shallow", "reconstruction"): "the worker process died (exit code 1)"}
+
+
+@pytest.mark.parametrize(
+    ("device", "jobs", "trainings"), [("cpu", 3, 3), ("cuda", None, 8), ("cuda", 2, 2)]
+)
+def test_the_allocation_suits_the_device(monkeypatch, device, jobs, trainings):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**40, 2**40))
+    roles = allocate(torch.device(device), frozenset({"slow"}), jobs)
+    assert sum(role.count * role.concurrent for role in roles if role.trains and not role.only_retries) == trainings
+    assert any(role.evaluates and "slow" in role.prepares for role in roles)
+
+
+def test_a_small_device_has_one_evaluator(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * 2**30, 2**32))
+    assert sum(role.count for role in allocate(torch.device("cuda"), frozenset()) if role.evaluates) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a device that cannot be used")
+def test_a_worker_whose_device_cannot_be_used_exits():
+    process = get_context("spawn").Process(target=_exit_if_broken, args=(torch.device("cuda"),))
+    process.start()
+    process.join()
+    assert process.exitcode == DEVICE_IS_BROKEN
+
+
+@pytest.mark.cuda
+def test_on_cuda_concurrent_trainings_give_the_numbers_of_one_by_one(registry, digits, tmp_path):
+    given = ["vanilla", "stacked", "vae", "vq_vae", "pca"], ["reconstruction", "latent_structure", "anomaly_detection"]
+    device, slow = torch.device("cuda"), frozenset({"latent_structure"})
+    found = []
+    for jobs in (1, None):
+        folder = tmp_path / str(jobs)
+        folder.mkdir()
+        found.append(Run(folder, registry, digits, allocate(device, slow, jobs), *given, device=device).cells())
+    expected, concurrent = found
+    assert len(expected) == len(given[0]) * len(given[1])
+    for key, metrics in expected.items():
+        if key[1] == "reconstruction":
+            assert concurrent[key] == pytest.approx(metrics, rel=0.01)

@@ -1,0 +1,189 @@
+"""The scheduler on an engine whose events the test decides."""
+
+from collections import Counter
+
+import pytest
+
+from aebench.execution.artifacts import Ref
+from aebench.execution.events import Cause, Failed, Progress, RetryScheduled, Started, Succeeded
+from aebench.execution.jobs import Job, build_jobs
+from aebench.execution.scheduler import Scheduler
+from aebench.planning.cells import Status
+from aebench.planning.specs import EvaluationSpec
+
+INPUTS = {"data": Ref("d" * 64)}
+
+
+class ScriptedEngine:
+    """Takes `slots` jobs at once and ends each as `outcome(job, attempt)` says: an event, or None to hang."""
+
+    def __init__(self, outcome=None, slots=1):
+        self._outcome = outcome or (lambda job, attempt: succeed(job))
+        self._slots = slots
+        self.taken, self.cancelled, self.open = [], [], False
+        self._running = {}
+        self._attempts = Counter()
+
+    def __enter__(self):
+        self.open = True
+        return self
+
+    def __exit__(self, *_):
+        self.open = False
+
+    def offer(self, jobs):
+        assert self.open
+        taken = list(jobs[: self._slots - len(self._running)])
+        self._running |= {job.id: job for job in taken}
+        self.taken += taken
+        return taken
+
+    def events(self, timeout):
+        events = []
+        for job in list(self._running.values()):
+            self._attempts[job.id] += 1
+            events.append(Started(job.id))
+            outcome = self._outcome(job, self._attempts[job.id])
+            if outcome is not None:
+                events.append(outcome)
+                del self._running[job.id]
+        return events
+
+    def cancel(self, job_id):
+        self.cancelled.append(job_id)
+        del self._running[job_id]
+
+
+def succeed(job):
+    result = job.spec.result(Status.OK) if isinstance(job.spec, EvaluationSpec) else None
+    return Succeeded(job.id, result, {"weights": Ref("w" * 64)})
+
+
+@pytest.fixture
+def jobs(lay_out):
+    """Two models, each with one training, a quick and a slow task; the second model's weights are not there yet."""
+    cells = lay_out(models=["vanilla", "vae"], tasks=["reconstruction", "latent_structure"]).cells
+    return build_jobs(cells, INPUTS, {}, {"latent_structure"}, timeout=None)
+
+
+def kind(job):
+    return getattr(job.spec, "task", "training"), getattr(job.spec, "label", None) or job.spec.training.label
+
+
+def by_kind(jobs):
+    return {kind(job): job for job in jobs}
+
+
+def test_a_training_is_shared_by_its_evaluations(jobs):
+    assert Counter(name for name, _ in map(kind, jobs)) == {"training": 2, "reconstruction": 2, "latent_structure": 2}
+    found = by_kind(jobs)
+    assert found["reconstruction", "vae"].needs == {"weights": found["training", "vae"].id}
+    assert found["training", "vae"].inputs == INPUTS
+
+
+def test_weights_that_are_there_need_no_training(lay_out):
+    cells = lay_out(models=["vanilla"], tasks=["reconstruction"]).cells
+    weights = Ref("1" * 64)
+    (job,) = build_jobs(cells, INPUTS, {cells[0].training.hash: weights}, (), timeout=3)
+    assert (job.needs, job.inputs, job.timeout) == ({}, INPUTS | {"weights": weights}, 3)
+
+
+def test_evaluations_follow_their_training_and_come_before_the_next_one_the_slow_ones_first(jobs):
+    engine = ScriptedEngine()
+    list(Scheduler(jobs, engine).run())
+    first, second = (label for name, label in map(kind, engine.taken) if name == "training")
+    names = ["training", "latent_structure", "reconstruction"]
+    assert [kind(job) for job in engine.taken] == [(name, label) for label in (first, second) for name in names]
+    assert not engine.open
+
+
+def test_what_a_job_produced_reaches_the_jobs_that_need_it(jobs):
+    engine = ScriptedEngine()
+    list(Scheduler(jobs, engine).run())
+    for job in engine.taken:
+        assert job.inputs.keys() == ({"data", "weights"} if job.needs else {"data"})
+
+
+def test_every_job_ends_with_one_event(jobs):
+    events = list(Scheduler(jobs, ScriptedEngine(slots=3)).run())
+    assert Counter(event.job_id for event in events if isinstance(event, Succeeded)) == Counter(job.id for job in jobs)
+
+
+def test_a_failed_training_takes_its_evaluations_along_and_no_others(jobs):
+    bad = by_kind(jobs)["training", "vae"]
+    engine = ScriptedEngine(lambda job, attempt: Failed(job.id, "cannot learn", "trace") if job is bad else succeed(job))
+    failed = [event for event in Scheduler(jobs, engine).run() if isinstance(event, Failed)]
+    assert {event.job_id for event in failed} == {job.id for job in jobs if kind(job)[1] == "vae"}
+    assert [event.failed_dependency for event in failed] == ["", bad.id, bad.id]
+    assert {(event.error, event.traceback) for event in failed} == {("cannot learn", "trace")}
+
+
+def test_an_engine_failure_is_retried_once_with_nothing_beside_it(jobs):
+    bad = by_kind(jobs)["training", "vae"].id
+
+    def outcome(job, attempt):
+        died = job.id == bad and attempt == 1
+        return Failed(job.id, "killed", cause=Cause.ENGINE) if died else succeed(job)
+
+    engine = ScriptedEngine(outcome)
+    events = list(Scheduler(jobs, engine).run())
+    assert [event for event in events if isinstance(event, RetryScheduled)] == [RetryScheduled(bad, "killed")]
+    assert [job.exclusive for job in engine.taken if job.id == bad] == [False, True]
+    assert not [event for event in events if isinstance(event, Failed)]
+
+
+def test_a_second_engine_failure_is_final(jobs):
+    bad = by_kind(jobs)["reconstruction", "vae"].id
+    engine = ScriptedEngine(
+        lambda job, attempt: Failed(job.id, "killed", cause=Cause.ENGINE) if job.id == bad else succeed(job)
+    )
+    events = list(Scheduler(jobs, engine).run())
+    assert [event.job_id for event in events if isinstance(event, Failed)] == [bad]
+    assert Counter(job.id for job in engine.taken)[bad] == 2
+
+
+def test_a_plugin_failure_is_not_retried(jobs):
+    bad = by_kind(jobs)["reconstruction", "vae"].id
+    engine = ScriptedEngine(lambda job, attempt: Failed(job.id, "wrong") if job.id == bad else succeed(job))
+    list(Scheduler(jobs, engine).run())
+    assert Counter(job.id for job in engine.taken)[bad] == 1
+
+
+def test_a_job_that_hangs_is_cancelled_and_takes_its_evaluations_along(lay_out):
+    cells = lay_out(models=["vanilla", "vae"], tasks=["reconstruction"]).cells
+    jobs = build_jobs(cells, INPUTS, {}, (), timeout=0.05)
+    hanging = by_kind(jobs)["training", "vae"].id
+    engine = ScriptedEngine(lambda job, attempt: None if job.id == hanging else succeed(job), slots=2)
+    events = list(Scheduler(jobs, engine).run())
+    assert engine.cancelled == [hanging]
+    failed = [event for event in events if isinstance(event, Failed)]
+    assert {event.error for event in failed} == {"timed out after 0.05 s"}
+    assert len(failed) == 2
+    assert len([event for event in events if isinstance(event, Succeeded)]) == 2
+
+
+def test_progress_gives_a_training_its_time_again():
+    class Clockwork(ScriptedEngine):
+        """Reports an epoch at every call, five times; each call takes most of the time limit."""
+
+        def events(self, timeout):
+            import time
+
+            time.sleep(0.03)
+            self.calls = getattr(self, "calls", 0) + 1
+            (job,) = self._running.values()
+            return [Progress(job.id, None)] if self.calls < 6 else super().events(timeout)
+
+    job = Job("a", None, timeout=0.1)
+    engine = Clockwork(lambda job, attempt: Succeeded(job.id, None))
+    events = list(Scheduler([job], engine).run())
+    assert isinstance(events[-1], Succeeded)
+
+
+def test_a_stop_ends_the_work_and_closes_the_engine(jobs):
+    engine = ScriptedEngine(lambda job, attempt: None)
+    seen = []
+    scheduler = Scheduler(jobs, engine, should_stop=lambda: len(engine.taken) > 0 and bool(seen.append(1) or True))
+    events = list(scheduler.run())
+    assert [type(event) for event in events] == [Started]
+    assert not engine.open
