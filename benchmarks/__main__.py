@@ -11,13 +11,14 @@ import torch
 from platformdirs import user_cache_path
 
 from aebench.execution.devices import cores
-from benchmarks import precision, profile, scaling, side_by_side, start_up, training, whole_run
+from benchmarks import concurrent, precision, profile, scaling, shared_speed, start_up, training, whole_run
 
 PARTS = {
     "start_up": start_up,
     "training": training,
     "profile": profile,
-    "side_by_side": side_by_side,
+    "shared_speed": shared_speed,
+    "concurrent": concurrent,
     "scaling": scaling,
     "whole_run": whole_run,
 }
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=user_cache_path("aebench", appauthor=False), help="MNIST")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--repeats", type=int, default=3, help="turns of what is compared")
-    parser.add_argument("--epochs", type=int, default=60, help="budget of the whole run, and on CUDA side by side")
+    parser.add_argument("--epochs", type=int, default=60, help="of the whole run, and on CUDA of `concurrent`")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS | ON_DEMAND):

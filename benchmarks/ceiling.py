@@ -6,11 +6,12 @@ import multiprocessing
 import time
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aebench.contracts import Autoencoder
 from aebench.execution.devices import cores
-from aebench.networks.linear import Linear
+from aebench.training.precision import arithmetic
 
 SIZE = 2048
 SECONDS = 1.0
@@ -28,15 +29,16 @@ def matmul_rate(precision: str, device: str) -> float:
 def _rate(precision: str, device: str) -> float:
     torch.set_num_threads(1)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    layer = Linear(SIZE, SIZE, bias=False, device=device, dtype=dtype).requires_grad_(False)
+    layer = nn.Linear(SIZE, SIZE, bias=False, device=device, dtype=dtype).requires_grad_(False)
     x = torch.randn(SIZE, SIZE, device=device, dtype=dtype)
-    layer(x)
-    synchronise(device)
-    products, started = 0, time.perf_counter()
-    while (passed := time.perf_counter() - started) < SECONDS:
+    with arithmetic(precision, torch.device(device)):
         layer(x)
         synchronise(device)
-        products += 1
+        products, started = 0, time.perf_counter()
+        while (passed := time.perf_counter() - started) < SECONDS:
+            layer(x)
+            synchronise(device)
+            products += 1
     return products * 2 * SIZE**3 / passed
 
 

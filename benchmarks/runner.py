@@ -1,20 +1,32 @@
-"""Trainings of vanilla on MNIST as the runner does them: through the executor, as many at once as suits the device."""
+"""Trainings of vanilla on MNIST as the runner does them: through the scheduler, as many at once as suits the device."""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import torch
 
+from aebench.contracts import Autoencoder
 from aebench.datasets import load_dataset
-from aebench.execution import Crew, LocalExecutor
-from aebench.execution.work import Message, Postponed, Trained, Unit
-from aebench.planning.config import load_benchmark
+from aebench.execution.allocation import allocate
+from aebench.execution.artifacts import FolderStore
+from aebench.execution.background import in_background
+from aebench.execution.events import Event, Failed, RetryScheduled, Succeeded
+from aebench.execution.jobs import DATA, Job
+from aebench.execution.local import LocalExecutor
+from aebench.execution.scheduler import Scheduler
+from aebench.execution.worker import WorkerConfig
+from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import plan
+from aebench.planning.seeds import splits_seed
 from aebench.planning.specs import TrainingSpec
-from aebench.registry.loading import Registry
+from aebench.registry.records import Registry
+from aebench.training.building import build_model
+from aebench.training.records import TrainingResult
 
 
 class Runner:
@@ -22,7 +34,7 @@ class Runner:
         self.registry = registry
         self._device = torch.device(device)
         record = registry.dataset("mnist").record
-        self.data = load_dataset(record, record.params(), data_dir, 42)
+        self.data = load_dataset(record, record.params(), data_dir, splits_seed(42))
 
     def trainings(self, seeds: int, epochs: int, precision: str = "fp32") -> tuple[TrainingSpec, ...]:
         config = {
@@ -32,31 +44,43 @@ class Runner:
             ("seeds",): seeds,
             ("training", "epochs"): epochs,
         }
-        return plan(load_benchmark(self.registry, None, config), self.data.info, precision).trainings
+        benchmark = load_benchmark(self.registry, None, config)
+        return plan(benchmark, self.data.info, precision, self._device.type).trainings
+
+    def model(self) -> Autoencoder:
+        """Vanilla with its initial weights."""
+        (spec,) = self.trainings(1, 1)
+        return build_model(self.registry.autoencoder(spec.model).record, spec, self.data.info.input_shape)
 
     def seconds(self, seeds: int, epochs: int, precision: str = "fp32") -> list[float]:
         """What each of these trainings took by its own clock, without start-up, beside the others."""
-        messages = self._run(seeds, epochs, precision)
-        return [message.result.seconds for message in messages if isinstance(message, Trained)]
+        return [result.seconds for result in self._results(seeds, epochs, precision)]
 
     def seconds_for_all(self, seeds: int, epochs: int) -> float:
         """From the moment when the first of these trainings is warm to that when the last is done."""
         starts, ends = [], []
-        for message in self._run(seeds, epochs, "fp32"):
-            if isinstance(message, Trained):
-                ends.append(time.perf_counter())
-                starts.append(ends[-1] - message.result.seconds)
+        for result in self._results(seeds, epochs, "fp32"):
+            ends.append(time.perf_counter())
+            starts.append(ends[-1] - result.seconds)
         return max(ends) - min(starts)
 
-    def _run(self, seeds: int, epochs: int, precision: str) -> Iterator[Message]:
-        units = [Unit(training, ()) for training in self.trainings(seeds, epochs, precision)]
-        trained = 0
-        for message in LocalExecutor(self.registry, self._device, Crew.suited_to(self._device)).run(
-            units, self.data, reference_classifier=None
-        ):
-            if isinstance(message, Postponed):
-                raise RuntimeError(f"a training failed beside others: {message.reason}")
-            trained += isinstance(message, Trained)
-            yield message
-        if trained < seeds:
-            raise RuntimeError(f"{seeds - trained} of {seeds} trainings failed")
+    def _results(self, seeds: int, epochs: int, precision: str) -> Iterator[TrainingResult]:
+        with tempfile.TemporaryDirectory() as folder:
+            artifacts = FolderStore(Path(folder))
+            self.data.save(artifacts.folder / "part")
+            data = artifacts.put_file(artifacts.folder / "part")
+            jobs = [Job(spec.hash, spec, {DATA: data}) for spec in self.trainings(seeds, epochs, precision)]
+            config = WorkerConfig(artifacts.folder, data, str(self._device), self.registry.broken)
+            executor = LocalExecutor(config, allocate(self._device, frozenset()))
+            with closing(in_background(lambda stop: Scheduler(jobs, executor, stop).run())) as events:
+                yield from map(_result, filter(_is_end, events))
+
+
+def _is_end(event: Event) -> bool:
+    return isinstance(event, Succeeded | Failed | RetryScheduled)
+
+
+def _result(event: Event) -> TrainingResult:
+    if isinstance(event, Succeeded) and isinstance(event.result, TrainingResult):
+        return event.result
+    raise RuntimeError(f"a training failed: {event}")

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aebench.execution.crew import TRAININGS_SIDE_BY_SIDE
+from aebench.execution.allocation import CONCURRENT_TRAININGS
 from aebench.execution.devices import cores
 from benchmarks.measuring import Spread
 from benchmarks.start_up import run_command
@@ -21,7 +21,7 @@ EPOCHS = 300
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    jobs = sorted({1, cores() if options.device == "cpu" else TRAININGS_SIDE_BY_SIDE})
+    jobs = sorted({1, cores() if options.device == "cpu" else CONCURRENT_TRAININGS})
     cases = [(models, workers) for models in (1, 3, 9) for workers in jobs]
     seconds: dict[tuple[int, int], list[float]] = {case: [] for case in cases}
     for _ in range(options.repeats):

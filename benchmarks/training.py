@@ -14,7 +14,6 @@ from typing import Any
 
 from aebench.execution.devices import cores
 from aebench.registry.loading import create_registry
-from aebench.training.building import build_model
 from benchmarks.baseline import BATCH_SIZE, TRAINING_IMAGES, Baseline
 from benchmarks.ceiling import matmul_rate, training_flops
 from benchmarks.measuring import ProcessTree, Spread
@@ -39,7 +38,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 seconds = runner.seconds(at_once, EPOCHS, precision)
             rates[precision].append(sum(EPOCHS * TRAINED_IMAGES / value for value in seconds))
             memory = max(memory, tree.largest_process)
-    flops = training_flops(build_model(registry, runner.trainings(1, EPOCHS)[0], (1, 32, 32)))
+    flops = training_flops(runner.model())
     ceilings = {precision: matmul_rate(precision, options.device) for precision in ("fp32", "bf16")}
     rows = [_row(name, values, rates["baseline"], flops, ceilings) for name, values in rates.items()]
     print(f"{'':10}{'images/s':>28}{'s/epoch':>10}{'ratio to the baseline':>28}{'of the ceiling':>16}")

@@ -13,13 +13,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.exceptions import TyperException
 
+from aebench.cli_options import (
+    AsJson,
+    ConfigFile,
+    DataDir,
+    Dataset,
+    Device,
+    Epochs,
+    Experiment,
+    Models,
+    Precision,
+    Seeds,
+    Tasks,
+    TrackingUri,
+    data_folder,
+    load_benchmark,
+)
 from aebench.errors import AebenchError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aebench.planning.config import Benchmark
-    from aebench.registry.loading import Registry
+    from aebench.registry.records import Registry
 
 app = typer.Typer(
     name="aebench",
@@ -30,29 +45,6 @@ app = typer.Typer(
 )
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-
-Dataset = Annotated[
-    str | None, typer.Option(help="A data set by name, a folder of images, or an .npz file.  [default: digits]")
-]
-Models = Annotated[str | None, typer.Option(help="Comma-separated models.  [default: all]")]
-Tasks = Annotated[str | None, typer.Option(help="Comma-separated tasks.  [default: all]")]
-Seeds = Annotated[int | None, typer.Option(help="Repetitions with different seeds.  [default: 1]")]
-Epochs = Annotated[int | None, typer.Option(help="Training budget of every model.  [default: 60]")]
-Precision = Annotated[
-    str | None,
-    typer.Option(help="fp32, bf16, or auto: bf16 on a CPU that has it in hardware, else fp32.  [default: fp32]"),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file; the options above win over it.")]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(envvar="AEBENCH_DATA_DIR", help="Where data sets are kept.  [default: the user cache directory]"),
-]
-TrackingUri = Annotated[
-    str | None, typer.Option(help="MLflow store.  [default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
-]
-Experiment = Annotated[str | None, typer.Option(help="MLflow experiment.  [default: aebench-<dataset>]")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -72,17 +64,22 @@ def run(
     tracking_uri: TrackingUri = None,
     experiment: Experiment = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every cell again, whatever the store holds.")] = False,
+    cell_timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds that an evaluation, or one epoch of a training, may take.")
+    ] = 3600,
 ) -> None:
     """Run every model against every task; what is already in the store is not run again."""
     signal.signal(signal.SIGTERM, _terminate)
     registry = _registry()
-    benchmark = _benchmark(registry, config, dataset, models, tasks, seeds, epochs, precision)
+    benchmark = load_benchmark(registry, config, dataset, models, tasks, seeds, epochs, precision)
 
     from aebench import runner
-    from aebench.report.progress import RunProgress, results_table
+    from aebench.planning.cells import Status
+    from aebench.report.progress import RunProgress
+    from aebench.report.tables import results_table
 
     console = _console()
-    options = runner.RunOptions(device, jobs, _data_dir(data_dir), tracking_uri, experiment, fresh)
+    options = runner.RunOptions(device, jobs, data_folder(data_dir), tracking_uri, experiment, fresh, cell_timeout)
     with RunProgress(console) as progress:
         summary = runner.run(benchmark, registry, options, progress)
     console.print(results_table(summary.results))
@@ -94,7 +91,7 @@ def run(
         "'aebench ui' shows the pictures.",
         highlight=False,
     )
-    if summary.cells["failed"]:
+    if summary.cells[Status.FAILED]:
         raise typer.Exit(FAILED)
 
 
@@ -113,32 +110,20 @@ def plan(
 ) -> None:
     """Print what `run` would train and evaluate, without doing it."""
     registry = _registry()
-    benchmark = _benchmark(registry, config, dataset, models, tasks, seeds, epochs, precision)
+    benchmark = load_benchmark(registry, config, dataset, models, tasks, seeds, epochs, precision)
 
     from aebench.execution.devices import choose_device
     from aebench.runner import prepare
 
-    _, matrix = prepare(benchmark, _data_dir(data_dir), choose_device(device))
+    _, matrix = prepare(benchmark, data_folder(data_dir), choose_device(device))
     if as_json:
-        from aebench.results.matrix import describe
+        from aebench.results.description import describe
 
         _print_json(describe(matrix))
         return
-    from rich.table import Table
+    from aebench.report.plan import plan_table
 
-    table = Table(title=f"matrix {matrix.matrix}: {len(matrix.trainings)} trainings, {len(matrix.cells)} cells")
-    for column in ("model", "seed", "profile", "latent_dim", "held out", "epochs", "precision", "training", "tasks"):
-        table.add_column(column, overflow="fold" if column == "tasks" else "ellipsis")
-    for training in matrix.trainings:
-        asked = [cell.task for cell in matrix.cells if cell.training == training and cell.skip is None]
-        held_out = "–" if training.held_out is None else str(training.held_out)
-        columns = (training.label, training.seed, training.profile, training.latent_dim, held_out, training.epochs)
-        table.add_row(*map(str, columns), training.precision, training.hash, ", ".join(asked))
-    console = _console()
-    console.print(table)
-    for cell in matrix.cells:
-        if cell.skip is not None:
-            console.print(f"skipped  {cell.training.label} × {cell.task}: {cell.skip}", highlight=False)
+    _console().print(plan_table(matrix))
 
 
 @app.command("list")
@@ -171,8 +156,8 @@ def results(
     as_json: AsJson = False,
 ) -> None:
     """Show the newest matrix as a table of models and tasks."""
-    from aebench.report.progress import results_table
-    from aebench.tracking import Store, newest_experiment
+    from aebench.report.tables import results_table
+    from aebench.tracking.store import Store, newest_experiment
 
     store = Store(tracking_uri, experiment or newest_experiment(tracking_uri), must_exist=True)
     found = store.results()
@@ -192,7 +177,7 @@ def compare(
     """Put published figures and conclusions beside the newest matrix."""
     from aebench.report.pages import as_page, as_tables
     from aebench.results.comparison import compare as compare_with
-    from aebench.tracking import Store, newest_experiment
+    from aebench.tracking.store import Store, newest_experiment
 
     registry = _registry()
     if not registry.studies:
@@ -217,7 +202,7 @@ def check(
     """See whether a plugin does what the contract asks."""
     from aebench.testing import checks_of
 
-    checks = checks_of(name, _registry(), data_dir=_data_dir(data_dir))
+    checks = checks_of(name, _registry(), data_dir=data_folder(data_dir))
     failed = 0
     for one in checks:
         result = one()
@@ -250,7 +235,7 @@ def ui(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Open the MLflow UI over the same store, on 127.0.0.1."""
-    from aebench.tracking import store_uri
+    from aebench.tracking.connection import store_uri
 
     uri = store_uri(tracking_uri)
     if uri.startswith(("http://", "https://")):
@@ -284,20 +269,20 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
-        _complain(error.format_message())
+        print_error(error.format_message())
         sys.exit(BAD_INPUT)
     except AebenchError as error:
-        _complain(str(error))
+        print_error(str(error))
         sys.exit(BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted; what was done is kept, and the same command goes on from there")
+        print_error("interrupted; what was done is kept, and the same command goes on from there")
         sys.exit(INTERRUPTED)
     finally:
         gc.freeze()  # Python would look through all that PyTorch has made once more at exit, for half a second
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _complain(message: str) -> None:
+def print_error(message: str) -> None:
     for line in message.splitlines():
         print(f"aebench: {line}", file=sys.stderr)
 
@@ -313,57 +298,11 @@ def _registry(quiet: bool = False) -> Registry:
     registry = create_registry()
     if not quiet:
         for failure in registry.failures:
-            _complain(
+            print_error(
                 f"plugin {failure.distribution} {failure.version} is not available ({failure.stage}: "
                 f"{failure.message.splitlines()[0]}); see 'aebench list failures'"
             )
     return registry
-
-
-def _benchmark(
-    registry: Registry,
-    config: Path | None,
-    dataset: str | None,
-    models: str | None,
-    tasks: str | None,
-    seeds: int | None,
-    epochs: int | None,
-    precision: str | None,
-) -> Benchmark:
-    from aebench.planning.config import load_benchmark
-
-    given: dict[tuple[str, ...], Any] = {
-        ("dataset",): _dataset_choice(dataset, registry),
-        ("models",): _names(models),
-        ("tasks",): _names(tasks),
-        ("seeds",): seeds,
-        ("training", "epochs"): epochs,
-        ("training", "precision"): precision,
-    }
-    return load_benchmark(registry, config, {path: value for path, value in given.items() if value is not None})
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _dataset_choice(text: str | None, registry: Registry) -> Any:
-    """A registered name, or the path of a user's own images."""
-    if text is None:
-        return None
-    if text.endswith(".npz"):
-        return {"name": "npz", "params": {"path": text}}
-    if os.sep in text or text.startswith(".") or (text not in registry.datasets and os.path.isdir(text)):
-        return {"name": "folder", "params": {"path": text}}
-    return text
-
-
-def _data_dir(given: Path | None) -> Path:
-    if given is not None:
-        return given.expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("aebench", appauthor=False)
 
 
 def _console() -> Console:

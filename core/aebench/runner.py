@@ -173,9 +173,7 @@ def run(
                         recorder.record(event)
     results = store.results(target.parent_id)
     _describe(store, target.parent_id, results)
-    return RunSummary(
-        results, recorder.trained, recorder.cells, len(found.stored), time.perf_counter() - started
-    )
+    return RunSummary(results, recorder.trained, recorder.cells, len(found.stored), time.perf_counter() - started)
 
 
 def _local(

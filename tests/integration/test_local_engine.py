@@ -14,7 +14,7 @@ import torch
 
 from aebench.execution.allocation import WorkerRole, allocate
 from aebench.execution.artifacts import FolderStore
-from aebench.execution.events import Failed, Progress, RetryScheduled, Started, Succeeded
+from aebench.execution.events import Failed, Progress, RetryScheduled, Succeeded
 from aebench.execution.jobs import DATA, WEIGHTS, build_jobs
 from aebench.execution.local import LocalExecutor
 from aebench.execution.scheduler import Scheduler
@@ -250,7 +250,10 @@ def test_killing_any_worker_at_any_moment_costs_at_most_what_it_did(registry, di
             os.kill(victim.pid, signal.SIGKILL)
             kills.append(victim.pid)
 
-    models, tasks = ["shallow", "vanilla", "vae", "sparse", "pca"], ["reconstruction", "interpolation", "classification"]
+    models, tasks = (
+        ["shallow", "vanilla", "vae", "sparse", "pca"],
+        ["reconstruction", "interpolation", "classification"],
+    )
     run = Run(tmp_path, registry, digits, TWO_WORKERS, models, tasks, epochs=12, on_event=kill_one)
     assert len(kills) == 20
     assert len(run.cells()) == len(models) * len(tasks)
@@ -301,9 +304,7 @@ def test_where_no_worker_can_start_every_cell_says_why(registry, digits, tmp_pat
     assert run.cells() == {("shallow", "reconstruction"): "the worker process died (exit code 1)"}
 
 
-@pytest.mark.parametrize(
-    ("device", "jobs", "trainings"), [("cpu", 3, 3), ("cuda", None, 8), ("cuda", 2, 2)]
-)
+@pytest.mark.parametrize(("device", "jobs", "trainings"), [("cpu", 3, 3), ("cuda", None, 8), ("cuda", 2, 2)])
 def test_the_allocation_suits_the_device(monkeypatch, device, jobs, trainings):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**40, 2**40))
     roles = allocate(torch.device(device), frozenset({"slow"}), jobs)

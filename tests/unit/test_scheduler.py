@@ -111,7 +111,9 @@ def test_every_job_ends_with_one_event(jobs):
 
 def test_a_failed_training_takes_its_evaluations_along_and_no_others(jobs):
     bad = by_kind(jobs)["training", "vae"]
-    engine = ScriptedEngine(lambda job, attempt: Failed(job.id, "cannot learn", "trace") if job is bad else succeed(job))
+    engine = ScriptedEngine(
+        lambda job, attempt: Failed(job.id, "cannot learn", "trace") if job is bad else succeed(job)
+    )
     failed = [event for event in Scheduler(jobs, engine).run() if isinstance(event, Failed)]
     assert {event.job_id for event in failed} == {job.id for job in jobs if kind(job)[1] == "vae"}
     assert [event.failed_dependency for event in failed] == ["", bad.id, bad.id]

@@ -40,7 +40,9 @@ class WorkerRole:
     def accepts(self, job: Job, slow_tasks: frozenset[str]) -> bool:
         """Whether this job is one for workers of this role."""
         if isinstance(job.spec, TrainingSpec):
-            return self.trains and (self.concurrent == 1 or not job.exclusive) and (job.exclusive or not self.only_retries)
+            return (
+                self.trains and (self.concurrent == 1 or not job.exclusive) and (job.exclusive or not self.only_retries)
+            )
         return self.evaluates and (job.spec.task not in slow_tasks or job.spec.task in self.prepares)
 
 

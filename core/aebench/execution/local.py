@@ -114,7 +114,8 @@ class LocalExecutor:
         if not any(role.only_retries for role in self._roles):
             return False
         return any(
-            worker.role.only_retries != job.exclusive and any(isinstance(j.spec, TrainingSpec) for j in worker.jobs.values())
+            worker.role.only_retries != job.exclusive
+            and any(isinstance(j.spec, TrainingSpec) for j in worker.jobs.values())
             for worker in self._workers
         )
 

@@ -1,4 +1,4 @@
-"""Side by side: seconds for one training of vanilla on MNIST, and for several seeds of it at once."""
+"""Concurrent: seconds for one training of vanilla on MNIST, and for several seeds of it at once."""
 
 from __future__ import annotations
 

@@ -1,0 +1,88 @@
+"""Shared speed: vanilla as we write it, as a stranger writes it, and without the fast products; steps on one thread.
+
+The stranger uses PyTorch alone: `nn.Linear`, `nn.BatchNorm1d`, and a loss of its own. All take turns, so that drift
+cancels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from aebench.contracts import Autoencoder, ImageDataset, Loss, Split
+from aebench.registry.loading import create_registry
+from aebench.training import fast_products
+from aebench.training.fitting import fit
+from benchmarks.baseline import BATCH_SIZE
+from benchmarks.measuring import Spread
+from benchmarks.runner import Runner
+
+STEPS = 100
+
+
+class Stranger(Autoencoder):
+    """The network of vanilla on 32x32 images, written without anything of aebench but the base class."""
+
+    def __init__(self) -> None:
+        encoder = nn.Sequential(nn.Flatten(), *_hidden(1024, 341), *_hidden(341, 113), nn.Linear(113, 20))
+        decoder = nn.Sequential(
+            *_hidden(20, 113), *_hidden(113, 341), nn.Linear(341, 1024), nn.Unflatten(1, (1, 32, 32))
+        )
+        super().__init__((1, 32, 32), 20, encoder, decoder)
+
+    def loss(self, x: Tensor, generator: Generator) -> Loss:
+        reconstruction = functional.binary_cross_entropy_with_logits(self(x), x, reduction="sum") / len(x)
+        return Loss(reconstruction, reconstruction, torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.decoder(self.encoder(x))
+        return logits
+
+
+def _hidden(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    runner = Runner(create_registry(), options.data_dir, "cpu")
+    train = runner.data.train
+    data = replace(runner.data, train=Split(train.images[: STEPS * BATCH_SIZE]), validation=Split(train.images[:1000]))
+    off: Callable[[], AbstractContextManager[object]] = lambda: mock.patch.object(  # noqa: E731
+        fast_products, "_has_fast_products", lambda: False
+    )
+    cases: dict[str, tuple[Callable[[], Autoencoder], Callable[[], AbstractContextManager[object]]]] = {
+        "ours": (runner.model, nullcontext),
+        "a stranger's": (Stranger, nullcontext),
+        "ours, without fast products": (runner.model, off),
+    }
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for _ in range(max(5, options.repeats)):
+        for name, (build, condition) in cases.items():
+            with condition():
+                seconds[name].append(_seconds(build(), data))
+    results = {}
+    for name, values in seconds.items():
+        ratio = Spread.of([value / ours for value, ours in zip(values, seconds["ours"], strict=True)])
+        milliseconds = Spread.of([1000 * value / STEPS for value in values])
+        print(f"{name:30} {milliseconds} ms a step, {ratio} times ours")
+        results[name] = {"milliseconds_per_step": asdict(milliseconds), "ratio": asdict(ratio)}
+    return results
+
+
+def _seconds(model: Autoencoder, data: ImageDataset) -> float:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    generators = {"batches": Generator().manual_seed(1), "noise": Generator().manual_seed(2)}
+    try:
+        return fit(model, data, epochs=1, batch_size=BATCH_SIZE, learning_rate=1e-3, **generators).seconds
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,87 @@
+"""The options that commands share, and what their values mean. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from aebench.planning.benchmark import Benchmark
+    from aebench.registry.records import Registry
+
+Dataset = Annotated[
+    str | None, typer.Option(help="A data set by name, a folder of images, or an .npz file.  [default: digits]")
+]
+Models = Annotated[str | None, typer.Option(help="Comma-separated models.  [default: all]")]
+Tasks = Annotated[str | None, typer.Option(help="Comma-separated tasks.  [default: all]")]
+Seeds = Annotated[int | None, typer.Option(help="Repetitions with different seeds.  [default: 1]")]
+Epochs = Annotated[int | None, typer.Option(help="Training budget of every model.  [default: 60]")]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="fp32, bf16, or auto: bf16 on a CPU that has it in hardware, else fp32.  [default: fp32]"),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file; the options above win over it.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(envvar="AEBENCH_DATA_DIR", help="Where data sets are kept.  [default: the user cache directory]"),
+]
+TrackingUri = Annotated[
+    str | None, typer.Option(help="MLflow store.  [default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
+]
+Experiment = Annotated[str | None, typer.Option(help="MLflow experiment.  [default: aebench-<dataset>]")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def load_benchmark(
+    registry: Registry,
+    config: Path | None,
+    dataset: str | None,
+    models: str | None,
+    tasks: str | None,
+    seeds: int | None,
+    epochs: int | None,
+    precision: str | None,
+) -> Benchmark:
+    """The benchmark of a configuration file and the options that win over it."""
+    from aebench.planning import benchmark
+
+    given: dict[tuple[str, ...], Any] = {
+        ("dataset",): dataset_choice(dataset, registry),
+        ("models",): names(models),
+        ("tasks",): names(tasks),
+        ("seeds",): seeds,
+        ("training", "epochs"): epochs,
+        ("training", "precision"): precision,
+    }
+    return benchmark.load_benchmark(
+        registry, config, {path: value for path, value in given.items() if value is not None}
+    )
+
+
+def names(text: str | None) -> list[str] | None:
+    """The names in a comma-separated list."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def dataset_choice(text: str | None, registry: Registry) -> Any:
+    """A registered name, or the path of a user's own images."""
+    if text is None:
+        return None
+    if text.endswith(".npz"):
+        return {"name": "npz", "params": {"path": text}}
+    if os.sep in text or text.startswith(".") or (text not in registry.datasets and os.path.isdir(text)):
+        return {"name": "folder", "params": {"path": text}}
+    return text
+
+
+def data_folder(given: Path | None) -> Path:
+    """Where data sets are kept: the given folder, or the user's cache."""
+    if given is not None:
+        return given.expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("aebench", appauthor=False)
