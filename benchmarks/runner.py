@@ -11,7 +11,7 @@ import torch
 from aebench.datasets import load_dataset
 from aebench.execution import Crew, LocalExecutor
 from aebench.execution.work import Message, Postponed, Trained, Unit
-from aebench.planning.config import load_benchmark
+from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import plan
 from aebench.planning.specs import TrainingSpec
 from aebench.registry.loading import Registry

@@ -12,7 +12,7 @@ from torch import Generator
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.datasets import load_dataset
 from aebench.evaluation.reference_classifier import ConvolutionalClassifier, train_reference_classifier
-from aebench.planning.config import load_benchmark
+from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import Plan, plan
 from aebench.registry.loading import Registry, create_registry
 from aebench.training.trainer import fit

@@ -18,7 +18,7 @@ from aebench.errors import AebenchError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aebench.planning.config import Benchmark
+    from aebench.planning.benchmark import Benchmark
     from aebench.registry.loading import Registry
 
 app = typer.Typer(
@@ -330,7 +330,7 @@ def _benchmark(
     epochs: int | None,
     precision: str | None,
 ) -> Benchmark:
-    from aebench.planning.config import load_benchmark
+    from aebench.planning.benchmark import load_benchmark
 
     given: dict[tuple[str, ...], Any] = {
         ("dataset",): _dataset_choice(dataset, registry),

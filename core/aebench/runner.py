@@ -19,7 +19,7 @@ from aebench.evaluation.reference_classifier import ConvolutionalClassifier, obt
 from aebench.execution import Crew, LocalExecutor
 from aebench.execution.devices import choose_device, choose_precision
 from aebench.execution.work import CellDone, Message, Trained, Unit
-from aebench.planning.config import Benchmark
+from aebench.planning.benchmark import Benchmark
 from aebench.planning.planner import REFERENCE_CLASSIFIER_SOURCES, Plan, core_provenance, plan
 from aebench.planning.specs import EvaluationSpec
 from aebench.registry.loading import Registry

@@ -10,7 +10,7 @@ import torch
 from aebench.execution import Crew, LocalExecutor
 from aebench.execution.work import CellDone, EpochDone, Postponed, Started, Trained, Unit
 from aebench.execution.worker import DEVICE_IS_BROKEN, _leave_a_broken
-from aebench.planning.config import load_benchmark
+from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import plan
 from aebench.registry.loading import create_registry
 

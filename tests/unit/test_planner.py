@@ -3,7 +3,7 @@
 import pytest
 
 from aebench.errors import AebenchError
-from aebench.planning.config import load_benchmark
+from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import plan
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import aebench
 from aebench.contracts import AutoencoderRecord, DatasetInfo, TaskRecord
 from aebench.errors import AebenchError
-from aebench.planning.config import Benchmark, Profile, Selected
+from aebench.planning.benchmark import Benchmark, Selected
+from aebench.planning.config import Profile
 from aebench.planning.seeds import content_hash, derive_seed
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
 
