@@ -13,6 +13,7 @@ from aebench.execution import Crew, LocalExecutor
 from aebench.execution.work import Message, Postponed, Trained, Unit
 from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import plan
+from aebench.planning.seeds import splits_seed
 from aebench.planning.specs import TrainingSpec
 from aebench.registry.loading import Registry
 
@@ -22,7 +23,7 @@ class Runner:
         self.registry = registry
         self._device = torch.device(device)
         record = registry.dataset("mnist").record
-        self.data = load_dataset(record, record.params(), data_dir, 42)
+        self.data = load_dataset(record, record.params(), data_dir, splits_seed(42))
 
     def trainings(self, seeds: int, epochs: int, precision: str = "fp32") -> tuple[TrainingSpec, ...]:
         config = {

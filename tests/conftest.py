@@ -14,6 +14,7 @@ from aebench.datasets import load_dataset
 from aebench.evaluation.reference_classifier import ConvolutionalClassifier, train_reference_classifier
 from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import Plan, plan
+from aebench.planning.seeds import splits_seed
 from aebench.registry.loading import Registry, create_registry
 from aebench.training.trainer import fit
 
@@ -34,7 +35,9 @@ def registry() -> Registry:
 
 @pytest.fixture(scope="session")
 def digits(registry: Registry) -> ImageDataset:
-    return load_dataset(registry.dataset("digits").record, registry.dataset("digits").record.params(), Path("."), 42)
+    return load_dataset(
+        registry.dataset("digits").record, registry.dataset("digits").record.params(), Path("."), splits_seed(42)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from aebench.execution.devices import choose_device, choose_precision
 from aebench.execution.work import CellDone, Message, Trained, Unit
 from aebench.planning.benchmark import Benchmark
 from aebench.planning.planner import REFERENCE_CLASSIFIER_SOURCES, Plan, core_provenance, plan
+from aebench.planning.seeds import splits_seed
 from aebench.planning.specs import EvaluationSpec
 from aebench.registry.loading import Registry
 from aebench.training.building import build_model
@@ -80,7 +81,9 @@ class RunSummary:
 
 def prepare(benchmark: Benchmark, data_dir: Path, device: torch.device) -> tuple[ImageDataset, Plan]:
     """Load the data and lay out the matrix, as it would be run on this device."""
-    data = load_dataset(benchmark.dataset.record, benchmark.dataset.params, data_dir, benchmark.config.seed)
+    data = load_dataset(
+        benchmark.dataset.record, benchmark.dataset.params, data_dir, splits_seed(benchmark.config.seed)
+    )
     precision = choose_precision(benchmark.config.training.precision, device)
     return data, plan(benchmark, data.info, precision)
 
