@@ -15,7 +15,7 @@ from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import plan
 from aebench.planning.seeds import splits_seed
 from aebench.planning.specs import TrainingSpec
-from aebench.registry.loading import Registry
+from aebench.registry.records import Registry
 
 
 class Runner:

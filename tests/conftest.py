@@ -15,7 +15,8 @@ from aebench.evaluation.reference_classifier import ConvolutionalClassifier, tra
 from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import Plan, plan
 from aebench.planning.seeds import splits_seed
-from aebench.registry.loading import Registry, create_registry
+from aebench.registry.loading import create_registry
+from aebench.registry.records import Registry
 from aebench.training.trainer import fit
 
 

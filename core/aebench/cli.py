@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aebench.planning.benchmark import Benchmark
-    from aebench.registry.loading import Registry
+    from aebench.registry.records import Registry
 
 app = typer.Typer(
     name="aebench",

@@ -20,10 +20,11 @@ from aebench.execution import Crew, LocalExecutor
 from aebench.execution.devices import choose_device, choose_precision
 from aebench.execution.work import CellDone, Message, Trained, Unit
 from aebench.planning.benchmark import Benchmark
-from aebench.planning.planner import REFERENCE_CLASSIFIER_SOURCES, Plan, core_provenance, plan
+from aebench.planning.planner import Plan, plan
+from aebench.planning.provenance import reference_classifier_provenance
 from aebench.planning.seeds import splits_seed
 from aebench.planning.specs import EvaluationSpec
-from aebench.registry.loading import Registry
+from aebench.registry.records import Registry
 from aebench.training.building import build_model
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def prepare(benchmark: Benchmark, data_dir: Path, device: torch.device) -> tuple
         benchmark.dataset.record, benchmark.dataset.params, data_dir, splits_seed(benchmark.config.seed)
     )
     precision = choose_precision(benchmark.config.training.precision, device)
-    return data, plan(benchmark, data.info, precision)
+    return data, plan(benchmark, data.info, precision, device.type)
 
 
 def run(
@@ -153,7 +154,7 @@ def _reference_classifier(
         data,
         device,
         data_dir,
-        core_provenance(REFERENCE_CLASSIFIER_SOURCES),
+        reference_classifier_provenance(device.type),
         on_training=lambda: progress.note(f"training the reference classifier of {data.title}, once for all runs"),
     )
 

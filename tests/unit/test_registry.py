@@ -1,7 +1,7 @@
 """The registry: what plugins do wrong becomes data, and costs nobody else."""
 
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, version
 
 import pytest
 
@@ -103,10 +103,12 @@ def test_a_keyboard_interrupt_is_nobodys_failure(plugin):
         create_registry([plugin("a", "raise KeyboardInterrupt")])
 
 
-def test_the_code_hash_sees_an_edit(plugin):
-    first = create_registry([plugin("a", GOOD.format(name="one"))]).autoencoders["one"].code
-    second = create_registry([plugin("b", GOOD.format(name="one") + "# edited")]).autoencoders["one"].code
-    assert first != second
+def test_a_record_knows_its_plugin(plugin, registry):
+    alone = create_registry([plugin("a", GOOD.format(name="one"))]).autoencoders["one"]
+    assert (alone.module, alone.distribution, alone.version) == ("plugin_under_test_a", "plugin_under_test_a", "")
+    task = registry.task("sampling")
+    assert (task.module, task.distribution) == ("aebench_tasks.sampling", "aebench-tasks")
+    assert task.version == version("aebench-tasks")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from aebench.execution.crew import Crew
 from aebench.execution.pool import Pool
 from aebench.execution.work import Message, Unit
 from aebench.execution.worker import Orders
-from aebench.registry.loading import Registry
+from aebench.registry.records import Registry
 
 
 class LocalExecutor:

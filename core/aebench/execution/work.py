@@ -17,7 +17,7 @@ from aebench.contracts import Autoencoder, Context, Evaluation, ImageDataset, Re
 from aebench.errors import AebenchError
 from aebench.evaluation.rendering import render
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
-from aebench.registry.loading import Registry
+from aebench.registry.records import Registry
 from aebench.training.building import build_model, train, weights_of
 from aebench.training.trainer import EpochLosses, TrainingResult
 from aebench.training.turns import Turns

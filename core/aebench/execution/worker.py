@@ -17,7 +17,8 @@ import torch
 from aebench.contracts import ImageDataset
 from aebench.evaluation.reference_classifier import load_reference_classifier
 from aebench.execution.work import CellDone, NotTrained, Report, Unit, Workplace
-from aebench.registry.loading import Origin, create_registry
+from aebench.registry.loading import create_registry
+from aebench.registry.records import Origin
 from aebench.training.turns import Turns
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")

@@ -15,7 +15,7 @@ from aebench.contracts import AutoencoderRecord, DatasetRecord, TaskRecord
 from aebench.errors import AebenchError
 from aebench.planning.config import BenchmarkConfig, Choice, ModelChoice, as_choice
 from aebench.planning.config_errors import ConfigErrors, KeyPath, Location
-from aebench.registry.loading import Registered, Registry
+from aebench.registry.records import Registered, Registry
 
 R = TypeVar("R", AutoencoderRecord, TaskRecord, DatasetRecord)
 Lookup = Callable[[str], Registered[R]]

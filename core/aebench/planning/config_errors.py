@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from aebench.errors import AebenchError
-from aebench.registry.loading import did_you_mean
+from aebench.registry.records import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
 KeyPath = tuple[str, ...]

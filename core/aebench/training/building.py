@@ -10,7 +10,7 @@ from torch import Generator
 
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.planning.specs import TrainingSpec
-from aebench.registry.loading import Registry
+from aebench.registry.records import Registry
 from aebench.training.trainer import EpochLosses, TrainingResult, fit_in_turns
 from aebench.training.turns import Turns
 
