@@ -1,4 +1,4 @@
-"""The data sets that ship with aebench, and how raw images become a split `ImageDataset`."""
+"""The data sets that ship with aebench, and the cut of raw images into the splits of an `ImageDataset`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def load_dataset(record: DatasetRecord, params: Any, data_dir: Path, seed: int) 
 
 
 def _cut(split: Split, share: float, generator: torch.Generator) -> tuple[Split, Split]:
-    """(all but a random share, that share)."""
+    """A random share of `split` as the second part, the rest as the first; both keep their order."""
     order = torch.randperm(len(split), generator=generator)
     size = max(1, round(len(split) * share))
     kept, cut = order[size:].sort().values, order[:size].sort().values
@@ -75,7 +75,7 @@ def _check(name: str, raw: RawImages) -> None:
                 f"got {int(labels.min())}..{int(labels.max())}"
             )
     if raw.labels is None and raw.classes:
-        raise AebenchError(f"data set '{name}': has class names but no labels")
+        raise AebenchError(f"data set '{name}': there are class names but no labels")
     if raw.test_images is not None and (raw.labels is None) != (raw.test_labels is None):
         raise AebenchError(f"data set '{name}': training and test images must both have labels or both have none")
     if len(raw.images) < MINIMUM_IMAGES:

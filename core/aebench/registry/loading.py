@@ -128,7 +128,7 @@ def _collect(
     taken: Mapping[str, Registered[Any]],
     origin: tuple[str, str, str],
 ) -> dict[str, Registered[Any]]:
-    """Call one plugin's implementation of one hook, by itself, and check what it returns."""
+    """Call one plugin's implementation of one hook and check what it returns."""
     found: dict[str, Registered[Any]] = {}
     for implementation in getattr(manager.hook, hook).get_hookimpls():
         if implementation.plugin is not plugin:
