@@ -11,7 +11,8 @@ from typing import Any
 
 from aebench import contracts, hookspecs
 from aebench.registry.guard import SECONDS, SECONDS_VARIABLE
-from aebench.registry.loading import ENTRY_POINT_GROUP, LOAD_PLUGINS_VARIABLE, RECORD_OF_HOOK, PluginFailure
+from aebench.registry.loading import ENTRY_POINT_GROUP, LOAD_PLUGINS_VARIABLE, RECORD_OF_HOOK
+from aebench.registry.records import PluginFailure
 from aebench.testing import autoencoders, datasets, tasks
 
 TARGET = Path(__file__).with_name("hooks.md")

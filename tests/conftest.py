@@ -12,9 +12,11 @@ from torch import Generator
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.datasets import load_dataset
 from aebench.evaluation.reference_classifier import ConvolutionalClassifier, train_reference_classifier
-from aebench.planning.config import load_benchmark
+from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import Plan, plan
-from aebench.registry.loading import Registry, create_registry
+from aebench.planning.seeds import splits_seed
+from aebench.registry.loading import create_registry
+from aebench.registry.records import Registry
 from aebench.training.fitting import fit
 
 
@@ -34,7 +36,9 @@ def registry() -> Registry:
 
 @pytest.fixture(scope="session")
 def digits(registry: Registry) -> ImageDataset:
-    return load_dataset(registry.dataset("digits").record, registry.dataset("digits").record.params(), Path("."), 42)
+    return load_dataset(
+        registry.dataset("digits").record, registry.dataset("digits").record.params(), Path("."), splits_seed(42)
+    )
 
 
 @pytest.fixture(scope="session")

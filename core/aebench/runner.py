@@ -30,6 +30,7 @@ from aebench.execution.worker import WorkerConfig
 from aebench.planning.benchmark import Benchmark
 from aebench.planning.cells import CellResult, Status
 from aebench.planning.planner import Plan, plan
+from aebench.planning.provenance import reference_classifier_provenance
 from aebench.planning.seeds import splits_seed
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.registry.records import Registry
@@ -157,6 +158,7 @@ def run(
                     data,
                     device,
                     options.data_dir,
+                    reference_classifier_provenance(device.type),
                     on_training=lambda: progress.note(f"training the reference classifier of {data.title}, once"),
                 )
                 target.record_reference_classifier(classifier.accuracy)
@@ -260,7 +262,7 @@ class _Recorder:
                 self._record_cell(spec, result, files)
             case Failed():
                 reason = f"training: {event.error}" if event.failed_dependency else event.error
-                self._record_cell(spec, spec.result(Status.FAILED, reason=reason, traceback=event.traceback), {})
+                self._record_cell(spec, CellResult.of(spec, Status.FAILED, reason=reason, traceback=event.traceback), {})
 
     def _record_cell(self, spec: EvaluationSpec, result: CellResult, files: Mapping[str, Path]) -> None:
         self.cells[result.status] += 1

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from aebench.registry.loading import Registered, Registry
+from aebench.registry.records import Registered, Registry
 from aebench.scaffold import write_package
 from aebench.testing import checks_of
 

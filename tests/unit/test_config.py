@@ -3,7 +3,7 @@
 import pytest
 
 from aebench.errors import AebenchError
-from aebench.planning.config import load_benchmark
+from aebench.planning.benchmark import load_benchmark
 
 
 def _file(tmp_path, text):
@@ -48,7 +48,7 @@ def test_a_file_with_labels_parameters_and_profiles(registry, tmp_path):
     assert benchmark.config.all_profiles["anomaly"].latent_dim == 2
 
 
-def test_all_mistakes_at_once_in_the_envelope_and_in_a_plugins_section(registry, tmp_path):
+def test_all_mistakes_at_once_in_sections_and_in_a_plugins_parameters(registry, tmp_path):
     file = _file(
         tmp_path,
         """
@@ -71,7 +71,7 @@ def test_all_mistakes_at_once_in_the_envelope_and_in_a_plugins_section(registry,
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("models: vanilla", "models: input should be a valid array"),
         ("models: []", "models: tuple should have at least 1 item"),
@@ -92,8 +92,8 @@ def test_all_mistakes_at_once_in_the_envelope_and_in_a_plugins_section(registry,
         ("models: [", "is not YAML"),
     ],
 )
-def test_mistakes(registry, tmp_path, text, complaint):
-    with pytest.raises(AebenchError, match=complaint):
+def test_mistakes(registry, tmp_path, text, message):
+    with pytest.raises(AebenchError, match=message):
         load_benchmark(registry, _file(tmp_path, text))
 
 
@@ -104,13 +104,13 @@ def test_an_options_mistake_carries_the_options_name(registry):
         load_benchmark(registry, None, {("tasks",): ["sing"]})
 
 
-def test_a_file_that_is_not_there(registry, tmp_path):
+def test_a_file_that_does_not_exist(registry, tmp_path):
     with pytest.raises(AebenchError, match="cannot be read: No such file"):
         load_benchmark(registry, tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("section", ["", " 5", " [epochs]"])
-def test_an_option_over_a_section_that_is_empty_or_none(registry, tmp_path, section):
+def test_an_option_whose_section_in_the_file_is_empty_or_no_mapping(registry, tmp_path, section):
     file, option = _file(tmp_path, f"training:{section}"), {("training", "epochs"): 2}
     if section:
         with pytest.raises(AebenchError, match="training: input should be"):
@@ -119,6 +119,6 @@ def test_an_option_over_a_section_that_is_empty_or_none(registry, tmp_path, sect
         assert load_benchmark(registry, file, option).config.training.epochs == 2
 
 
-def test_a_key_that_is_no_text(registry, tmp_path):
+def test_a_key_that_is_not_text(registry, tmp_path):
     with pytest.raises(AebenchError, match="2020-01-01: unknown key"):
         load_benchmark(registry, _file(tmp_path, "2020-01-01: 3"))

@@ -16,7 +16,7 @@ from aebench.datasets import load_dataset, mnist
 from aebench.errors import AebenchError
 
 
-def _load(registry, name, data_dir=Path("."), seed=42, **params):
+def _load(registry, name, data_dir=Path("."), seed=0, **params):
     record = registry.dataset(name).record
     return load_dataset(record, record.params(**params), data_dir, seed)
 

@@ -1,21 +1,35 @@
-"""The plan: who is trained, what is shared, what is skipped, and what a hash depends on."""
+"""The plan: what is trained, shared and skipped, and which settings a hash depends on."""
 
 import pytest
 
 from aebench.errors import AebenchError
-from aebench.planning.config import load_benchmark
+from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import plan
 
 
-def test_the_whole_matrix(lay_out):
-    plan = lay_out()
-    assert len(plan.cells) == 66
-    assert len(plan.trainings) == 22
-    skipped = [(cell.training.label, cell.task, cell.skip) for cell in plan.cells if cell.skip]
-    assert [entry[:2] for entry in skipped] == [
-        (name, "sampling") for name in ("denoising", "pca", "shallow", "sparse", "stacked", "vanilla")
+def test_every_model_is_paired_with_every_task(lay_out, registry):
+    assert [(cell.training.label, cell.task) for cell in lay_out().cells] == [
+        (model, task) for model in registry.autoencoders for task in registry.tasks
     ]
-    assert skipped[0][2] == "denoising has no capability 'sample'"
+
+
+def test_a_pair_is_skipped_where_the_task_does_not_support_the_model(lay_out, registry, digits):
+    skipped = {(cell.training.label, cell.task): cell.skip for cell in lay_out().cells if cell.skip}
+    assert skipped == {
+        (model, task): skip.reason
+        for model, plugin in registry.autoencoders.items()
+        for task, asked in registry.tasks.items()
+        if (skip := asked.record.supports(plugin.record, digits.info))
+    }
+    assert skipped["denoising", "sampling"] == "denoising has no capability 'sample'"
+
+
+def test_every_model_is_trained_once_for_each_profile_that_its_tasks_need(lay_out, registry):
+    plan = lay_out()
+    needed = {
+        (cell.training.label, registry.task(cell.task).record.profile) for cell in plan.cells if cell.skip is None
+    }
+    assert sorted((training.label, training.profile) for training in plan.trainings) == sorted(needed)
 
 
 def test_tasks_of_one_profile_share_a_training(lay_out):
@@ -36,7 +50,7 @@ def test_a_subset_has_the_hashes_of_the_whole(lay_out):
     assert {(cell.training.label, cell.task): cell.hash for cell in part.cells}.items() <= whole.items()
 
 
-def test_planning_is_pure(lay_out):
+def test_the_same_benchmark_gives_the_same_plan(lay_out):
     assert lay_out().matrix == lay_out().matrix
 
 
@@ -51,7 +65,7 @@ def test_planning_is_pure(lay_out):
         {"models": [{"name": "stacked", "params": {"objective": "pixels"}}]},
     ],
 )
-def test_whatever_can_change_a_result_changes_every_hash(lay_out, change):
+def test_every_setting_that_can_change_a_result_changes_every_hash(lay_out, change):
     before = {cell.hash for cell in lay_out(models=["stacked"]).cells}
     after = {cell.hash for cell in lay_out(**{"models": ["stacked"]} | change).cells}
     assert not before & after
@@ -71,8 +85,8 @@ def test_a_label_changes_no_hash_but_the_matrix(lay_out):
 
 
 def test_seeds_repeat_every_training_and_are_paired(lay_out):
-    plan = lay_out(models=["vae", "vanilla"], seeds=3)
-    assert len(plan.cells) == 2 * 6 * 3
+    once, plan = (lay_out(models=["vae", "vanilla"], seeds=seeds) for seeds in (1, 3))
+    assert len(plan.cells) == len(once.cells) * 3
     assert len({cell.hash for cell in plan.cells}) == len(plan.cells)
     general = [training for training in plan.trainings if training.profile == "general"]
     assert len({training.batches_seed for training in general}) == 3  # the same batches for both models
@@ -80,11 +94,11 @@ def test_seeds_repeat_every_training_and_are_paired(lay_out):
     assert len({training.derived_seed("noise") for training in general}) == 6
 
 
-def test_evaluation_seeds_are_the_same_for_all_models(lay_out):
-    assert len({cell.seed for cell in lay_out().cells}) == 6
+def test_evaluation_seeds_are_the_same_for_all_models_and_differ_between_tasks(lay_out, registry):
+    assert len({cell.seed for cell in lay_out().cells}) == len(registry.tasks)
 
 
-def test_a_held_out_class_that_is_not_there(lay_out):
+def test_a_held_out_class_that_does_not_exist(lay_out):
     with pytest.raises(AebenchError, match=r"held_out: class 10 is not in digits, whose classes are 0\.\.9"):
         lay_out(profiles={"anomaly": {"latent_dim": 2, "held_out": 10}})
 
@@ -95,19 +109,19 @@ def test_a_held_out_class_listed_twice(lay_out):
 
 
 @pytest.mark.parametrize(("held_out", "classes"), [([1, 7], [1, 7]), ("all", list(range(10)))])
-def test_held_out_classes_are_rotated(lay_out, held_out, classes):
-    rotated = lay_out(models=["vae"], profiles={"anomaly": {"latent_dim": 2, "held_out": held_out}})
-    parts = [cell for cell in rotated.cells if cell.task == "anomaly_detection"]
+def test_each_of_several_held_out_classes_has_a_training(lay_out, held_out, classes):
+    several = lay_out(models=["vae"], profiles={"anomaly": {"latent_dim": 2, "held_out": held_out}})
+    parts = [cell for cell in several.cells if cell.task == "anomaly_detection"]
     assert [cell.training.held_out for cell in parts] == classes
     assert [cell.key for cell in parts] == [f"anomaly_detection.without_{held_out}" for held_out in classes]
     assert [cell.training.training_key for cell in parts] == [f"anomaly_without_{held_out}" for held_out in classes]
     alone = {cell.hash: cell.key for cell in lay_out(models=["vae"]).cells}
     assert [alone.get(cell.hash) for cell in parts if cell.training.held_out == 1] == ["anomaly_detection"]
-    general = [cell for cell in rotated.cells if cell.task != "anomaly_detection"]
+    general = [cell for cell in several.cells if cell.task != "anomaly_detection"]
     assert {cell.key for cell in general} == {cell.task for cell in general}
 
 
-def test_one_class_in_a_list_is_no_rotation(lay_out):
+def test_one_class_in_a_list_is_one_class(lay_out):
     profiles = [{"anomaly": {"latent_dim": 2, "held_out": held_out}} for held_out in (3, [3])]
     one, listed = (lay_out(models=["vae"], profiles=profile).cells for profile in profiles)
     assert one == listed

@@ -8,7 +8,7 @@ import yaml
 from typer.main import get_command
 
 from aebench.cli import app
-from aebench.planning.config import load_benchmark
+from aebench.planning.benchmark import load_benchmark
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 COMMANDS = get_command(app).commands

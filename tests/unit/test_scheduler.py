@@ -8,7 +8,7 @@ from aebench.execution.artifacts import Ref
 from aebench.execution.events import Cause, Failed, Progress, RetryScheduled, Started, Succeeded
 from aebench.execution.jobs import Job, build_jobs
 from aebench.execution.scheduler import Scheduler
-from aebench.planning.cells import Status
+from aebench.planning.cells import CellResult, Status
 from aebench.planning.specs import EvaluationSpec
 
 INPUTS = {"data": Ref("d" * 64)}
@@ -55,7 +55,7 @@ class ScriptedEngine:
 
 
 def succeed(job):
-    result = job.spec.result(Status.OK) if isinstance(job.spec, EvaluationSpec) else None
+    result = CellResult.of(job.spec, Status.OK) if isinstance(job.spec, EvaluationSpec) else None
     return Succeeded(job.id, result, {"weights": Ref("w" * 64)})
 
 

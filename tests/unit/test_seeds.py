@@ -1,11 +1,11 @@
 """Seeds depend on what they are for, and on nothing else."""
 
-from aebench.planning.seeds import canonical_json, content_hash, derive_seed
+from aebench.planning.seeds import canonical_json, content_hash, derive_seed, splits_seed
 
 
 def test_known_values_stay():
     assert content_hash({"b": 1, "a": [1, 2]}) == content_hash({"a": [1, 2], "b": 1}) == "94a786c3662bc7be"
-    assert derive_seed(42, use="splits") == 2922587317
+    assert derive_seed(42, use="splits") == splits_seed(42) == 2922587317
 
 
 def test_every_part_of_the_purpose_counts():

@@ -1,4 +1,4 @@
-"""The data sets that ship with aebench, and how raw images become a split `ImageDataset`."""
+"""The data sets that ship with aebench, and the cut of raw images into the splits of an `ImageDataset`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from aebench.contracts import DatasetRecord, ImageDataset, Params, RawImages, Sp
 from aebench.datasets.mnist import MNIST_MD5, TorchvisionParams, torchvision_loader
 from aebench.datasets.user_images import ArrayParams, FolderParams, load_folder, load_npz
 from aebench.errors import AebenchError
-from aebench.planning.seeds import derive_seed
 
 AEBENCH_CONTRACT = 1
 
@@ -21,18 +20,24 @@ TEST_SHARE = 1 / 5  # of all images, where there is no standard test split
 VALIDATION_SHARE = 1 / 12  # of the training images: 5,000 of MNIST's 60,000
 
 
-def load_dataset(record: DatasetRecord, params: Any, data_dir: Path, suite_seed: int) -> ImageDataset:
+def load_dataset(record: DatasetRecord, params: Any, data_dir: Path, seed: int) -> ImageDataset:
     """Load a data set and cut it into disjoint splits.
 
     The standard test split is kept; without one, a fifth of the images becomes the test split. A twelfth of the rest
-    becomes the validation split. Which images go where depends on the suite's seed alone.
+    becomes the validation split.
+
+    Args:
+        record: the data set.
+        params: validated parameters of the loader.
+        data_dir: where data sets are kept.
+        seed: decides which image goes to which split.
 
     Raises:
-        AebenchError: the data cannot be had, or is not what the loader promises.
+        AebenchError: the data cannot be loaded, or is not what the loader promises.
     """
     raw = record.load(params, data_dir)
     _check(record.name, raw)
-    generator = torch.Generator().manual_seed(derive_seed(suite_seed, use="splits"))
+    generator = torch.Generator().manual_seed(seed)
     rest = Split(raw.images, raw.labels)
     if raw.test_images is not None:
         test = Split(raw.test_images, raw.test_labels)
@@ -43,7 +48,7 @@ def load_dataset(record: DatasetRecord, params: Any, data_dir: Path, suite_seed:
 
 
 def _cut(split: Split, share: float, generator: torch.Generator) -> tuple[Split, Split]:
-    """(all but a random share, that share)."""
+    """A random share of `split` as the second part, the rest as the first; both keep their order."""
     order = torch.randperm(len(split), generator=generator)
     size = max(1, round(len(split) * share))
     kept, cut = order[size:].sort().values, order[:size].sort().values
@@ -70,7 +75,7 @@ def _check(name: str, raw: RawImages) -> None:
                 f"got {int(labels.min())}..{int(labels.max())}"
             )
     if raw.labels is None and raw.classes:
-        raise AebenchError(f"data set '{name}': has class names but no labels")
+        raise AebenchError(f"data set '{name}': there are class names but no labels")
     if raw.test_images is not None and (raw.labels is None) != (raw.test_labels is None):
         raise AebenchError(f"data set '{name}': training and test images must both have labels or both have none")
     if len(raw.images) < MINIMUM_IMAGES:

@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST and KMNIST: torchvision downloads them, the IDX files are checked before they are used."""
+"""MNIST, Fashion-MNIST and KMNIST: torchvision downloads them; their IDX files are checked before use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.nn import functional
 from aebench.contracts import Params, RawImages
 from aebench.errors import AebenchError
 
-# Digests of the uncompressed files, where the publisher's are known: a flipped bit must not become a result.
+# Published digests of the uncompressed files: a damaged file must not become a result.
 MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -28,13 +28,20 @@ IDX_FILES = tuple(MNIST_MD5)
 
 
 class TorchvisionParams(Params):
-    """Zeros added on each side; 2 turns 28x28 into the article's 32x32."""
+    """`padding`: zeros added on each side, in pixels; 2 turns 28x28 into the article's 32x32."""
 
     padding: int = Field(default=2, ge=0)
 
 
 def torchvision_loader(class_name: str, md5: Mapping[str, str]) -> Callable[[Any, Path], RawImages]:
-    """A loader for one of torchvision's data sets in MNIST's format."""
+    """A loader for one of torchvision's data sets in MNIST's format.
+
+    Args:
+        class_name: of the data set in `torchvision.datasets`.
+        md5: published digests by file name; empty where none are published.
+
+    The loader raises an AebenchError if the files cannot be downloaded or are damaged.
+    """
 
     def load(params: TorchvisionParams, data_dir: Path) -> RawImages:
         from torchvision import datasets
@@ -76,7 +83,7 @@ def _download(dataset_class: Any, data_dir: Path, folder: Path) -> None:
         dataset_class(root=str(data_dir), download=True)
     except Exception as error:
         raise AebenchError(
-            f"{name} could not be downloaded ({' '.join(str(error).split()) or type(error).__name__}); to go on "
+            f"{name} could not be downloaded ({' '.join(str(error).split()) or type(error).__name__}); "
             f"without a network, put {', '.join(missing)} into {folder}, or run on 'digits', which needs no download"
         ) from error
 
@@ -94,4 +101,4 @@ def _read_idx(path: Path, dimensions: int) -> Tensor:
 
 
 def _corrupt(path: Path, why: str) -> str:
-    return f"{path} is corrupt or truncated: {why}; delete it and run again to have it downloaded anew"
+    return f"{path} is corrupt or truncated: {why}; delete it and run again to download it again"

@@ -16,7 +16,7 @@ from aebench.errors import AebenchError
 
 
 class FolderParams(Params):
-    """A folder of images, resized to squares; subfolders, where there are any, are the classes."""
+    """A folder of images, resized to squares of `size` pixels; subfolders, if there are any, are the classes."""
 
     path: str
     size: int = Field(default=32, gt=1)
@@ -24,6 +24,7 @@ class FolderParams(Params):
 
 
 def load_folder(params: FolderParams, data_dir: Path) -> RawImages:
+    """Read all images of a folder; raises an AebenchError if there are none or one cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
     root = Path(params.path).expanduser()
@@ -33,7 +34,7 @@ def load_folder(params: FolderParams, data_dir: Path) -> RawImages:
     labelled = [(file, i) for i, name in enumerate(classes) for file in _image_files(root / name)]
     files = labelled or [(file, 0) for file in _image_files(root)]
     if not files:
-        raise AebenchError(f"{root} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}), nor folders of them")
+        raise AebenchError(f"{root} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}) and no folders of images")
     images = []
     for file, _ in files:
         try:
@@ -61,6 +62,7 @@ class ArrayParams(Params):
 
 
 def load_npz(params: ArrayParams, data_dir: Path) -> RawImages:
+    """Read the arrays of a file; raises an AebenchError if they are missing or not images."""
     path = Path(params.path).expanduser()
     try:
         loaded = np.load(path, allow_pickle=False)

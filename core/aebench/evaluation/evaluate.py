@@ -56,7 +56,8 @@ def evaluate(
     drawing_started = time.perf_counter()
     files = render(evaluation)
     ended = time.perf_counter()
-    result = spec.result(
+    result = CellResult.of(
+        spec,
         Status.OK,
         metrics=metrics,
         absent=dict(evaluation.absent),

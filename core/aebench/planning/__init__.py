@@ -1,1 +1,1 @@
-"""A configuration and the registered plugins become a plan: trainings and cells, each with a content hash. Pure."""
+"""Turns a configuration and the registered plugins into a plan: trainings and cells, each with a content hash."""

@@ -1,14 +1,17 @@
-"""The result of one cell of the matrix: the one record that workers report, stores keep and tables show."""
+"""The result of one cell of the matrix, as workers report it, stores keep it and tables show it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
+
+from aebench.planning.specs import EvaluationSpec, cell_key
 
 
 class Status(StrEnum):
-    """How a cell ended; PENDING until the run has come to it."""
+    """How a cell ended; PENDING before it has run."""
 
     OK = "ok"
     SKIPPED = "skipped"
@@ -18,19 +21,20 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class CellResult:
-    """What came of one task, asked of one model for one seed.
+    """The result of one task on one model for one seed.
 
     Attributes:
         model: label of the row.
         task: name of the column.
         seed: which repetition, from 0.
-        held_out: the class left out of training where several are, one after another; else None.
+        held_out: the class left out of training, where several are held out in rotation; else None.
         status: how it ended.
         reason: why it was skipped or failed, in one line; empty otherwise.
         traceback: of the exception behind a failure; empty without one, and when read from a store.
         metrics: values by name, for a cell that is ok.
         absent: for each metric that could not be computed, why.
-        seconds: the evaluation took on the wall, of which `drawing_seconds` for its pictures; 0 when read from a store.
+        seconds: wall time of the evaluation; 0 when read from a store.
+        drawing_seconds: the part of `seconds` that its pictures took.
     """
 
     model: str
@@ -45,12 +49,13 @@ class CellResult:
     seconds: float = 0.0
     drawing_seconds: float = 0.0
 
+    @classmethod
+    def of(cls, spec: EvaluationSpec, status: Status, **found: Any) -> CellResult:
+        """The result of the cell that `spec` asks for; `found` are further attributes."""
+        training = spec.training
+        return cls(training.label, spec.task, training.seed, spec.held_out_in_rotation, status, **found)
+
     @property
     def key(self) -> str:
-        """Names the cell among those of its row and seed, see `cell_key`."""
+        """Identifies the cell among those of its row and seed, see `cell_key`."""
         return cell_key(self.task, self.held_out)
-
-
-def cell_key(task: str, held_out: int | None) -> str:
-    """The task, or `anomaly_detection.without_3` where several classes are held out, one after another."""
-    return task if held_out is None else f"{task}.without_{held_out}"

@@ -1,37 +1,18 @@
-"""Lays out the matrix: a benchmark and a data set become trainings and cells, each with a content hash. Pure."""
+"""Turns a benchmark and a data set into trainings and cells, each with a content hash."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-import aebench
 from aebench.contracts import AutoencoderRecord, DatasetInfo, TaskRecord
 from aebench.errors import AebenchError
-from aebench.planning.config import Benchmark, Profile, Selected
+from aebench.planning.benchmark import Benchmark, Selected
+from aebench.planning.config import Profile
+from aebench.planning.provenance import Provenance, evaluation_provenance, training_provenance
 from aebench.planning.seeds import content_hash, derive_seed
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
-
-# What the core itself contributes to trained weights, to evaluations, and to the reference classifier.
-# A change there makes earlier results stale, and no others: a new metric is no reason to train again.
-TRAINING_SOURCES = (
-    "networks/bottlenecks.py",
-    "training/building.py",
-    "contracts/models.py",
-    "contracts/data.py",
-    "planning/specs.py",
-    "planning/cells.py",
-    "networks/linear.py",
-    "networks/dense.py",
-    "planning/seeds.py",
-    "training/steps.py",
-    "training/trainer.py",
-)
-EVALUATION_SOURCES = ("contracts/tasks.py", "execution/work.py")
-REFERENCE_CLASSIFIER_SOURCES = ("evaluation/reference_classifier.py",)
 
 
 @dataclass(frozen=True)
@@ -56,67 +37,81 @@ class Plan:
         return tuple(dict.fromkeys(cell.training for cell in self.cells if cell.skip is None))
 
 
-def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32") -> Plan:
-    """Pair every model with every task, for every seed, all trained in one precision ("fp32" or "bf16").
+@dataclass(frozen=True)
+class _Conditions:
+    """What all trainings of a plan share."""
+
+    benchmark: Benchmark
+    dataset: DatasetInfo
+    precision: str
+    device_kind: str
+
+
+def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32", device_kind: str = "cpu") -> Plan:
+    """Pair every model with every task, for every seed.
+
+    Args:
+        benchmark: what to run.
+        dataset: the data it runs on.
+        precision: of all trainings, "fp32" or "bf16".
+        device_kind: of the device that trains and evaluates, "cpu" or "cuda".
 
     Raises:
-        AebenchError: the held-out class of a profile in use is not a class of the data set.
+        AebenchError: the held-out class of a profile in use is not a class of the data set, or the source of a plugin
+            cannot be found.
     """
     config = benchmark.config
+    conditions = _Conditions(benchmark, dataset, precision, device_kind)
+    task_provenances = [evaluation_provenance(task.plugin) for task in benchmark.tasks]
     cells = []
     for model in benchmark.models:
+        model_provenance = training_provenance(model.plugin)
         for seed in range(config.seeds):
-            for task in benchmark.tasks:
+            for task, task_provenance in zip(benchmark.tasks, task_provenances, strict=True):
                 skip = task.record.supports(model.record, dataset)
-                name, profile = task.record.profile, config.all_profiles[task.record.profile]
-                classes = (None,) if skip else _held_out_classes(name, profile, dataset)
+                name = task.record.profile
+                classes = (None,) if skip else _held_out_classes(name, config.all_profiles[name], dataset)
                 for held_out in classes:
-                    training = _training(benchmark, model, name, held_out, len(classes) > 1, seed, dataset, precision)
-                    cells.append(_cell(training, task, config.seed, skip.reason if skip else None))
+                    training = _training(conditions, model, model_provenance, name, held_out, len(classes) > 1, seed)
+                    cells.append(_cell(training, task, task_provenance, skip.reason if skip else None))
     return Plan(dataset, benchmark.models, benchmark.tasks, config.seeds, config.seed, tuple(cells))
 
 
 def _training(
-    benchmark: Benchmark,
+    conditions: _Conditions,
     model: Selected[AutoencoderRecord],
+    provenance: Provenance,
     profile: str,
     held_out: int | None,
-    rotated: bool,
+    in_rotation: bool,
     seed: int,
-    dataset: DatasetInfo,
-    precision: str,
 ) -> TrainingSpec:
-    settings = benchmark.config.training
+    config, dataset = conditions.benchmark.config, conditions.dataset
     content: dict[str, Any] = {
         "model": model.record.name,
         "params": model.params.model_dump(mode="json"),
         "profile": profile,
-        "latent_dim": benchmark.config.all_profiles[profile].latent_dim,
+        "latent_dim": config.all_profiles[profile].latent_dim,
         "held_out": held_out,
         "seed": seed,
-        "epochs": settings.epochs,
-        "batch_size": settings.batch_size or dataset.batch_size,
-        "learning_rate": settings.learning_rate,
-        "precision": precision,
-        "suite_seed": benchmark.config.seed,
+        "epochs": config.training.epochs,
+        "batch_size": config.training.batch_size or dataset.batch_size,
+        "learning_rate": config.training.learning_rate,
+        "precision": conditions.precision,
+        "device_kind": conditions.device_kind,
+        "suite_seed": config.seed,
     }
-    provenance = {
-        "plugin": model.plugin.provenance,
-        "dataset": dataset.fingerprint,
-        "core": core_provenance(TRAINING_SOURCES),
-    }
-    return TrainingSpec(
-        label=model.label, in_rotation=rotated, device_kind="cpu", **content, hash=content_hash(content | provenance)
-    )
+    hashed = content_hash({**content, "dataset": dataset.fingerprint, "provenance": provenance})
+    return TrainingSpec(label=model.label, in_rotation=in_rotation, **content, hash=hashed)
 
 
-def _cell(training: TrainingSpec, task: Selected[TaskRecord], suite_seed: int, skip: str | None) -> EvaluationSpec:
-    params = task.params.model_dump(mode="json")
-    seed = derive_seed(suite_seed, use="evaluation", task=task.record.name, seed=training.seed)
-    content = {"training": training.hash, "task": task.record.name, "params": params, "seed": seed}
-    sources = EVALUATION_SOURCES + (REFERENCE_CLASSIFIER_SOURCES if task.record.needs_reference_classifier else ())
-    provenance = {"plugin": task.plugin.provenance, "core": core_provenance(sources)}
-    return EvaluationSpec(training, task.record.name, params, seed, content_hash(content | provenance), skip)
+def _cell(
+    training: TrainingSpec, task: Selected[TaskRecord], provenance: Provenance, skip: str | None
+) -> EvaluationSpec:
+    name, params = task.record.name, task.params.model_dump(mode="json")
+    seed = derive_seed(training.suite_seed, use="evaluation", task=name, seed=training.seed)
+    content = {"training": training.hash, "task": name, "params": params, "seed": seed, "provenance": provenance}
+    return EvaluationSpec(training, name, params, seed, content_hash(content), skip)
 
 
 def _held_out_classes(name: str, profile: Profile, dataset: DatasetInfo) -> tuple[int | None, ...]:
@@ -134,13 +129,3 @@ def _held_out_classes(name: str, profile: Profile, dataset: DatasetInfo) -> tupl
                 f"whose classes are 0..{len(known) - 1}"
             )
     return classes
-
-
-@cache
-def core_provenance(sources: tuple[str, ...]) -> str:
-    """A hash over aebench's version and these of its source files."""
-    root = Path(aebench.__file__).parent
-    digest = hashlib.sha256(aebench.__version__.encode())
-    for source in sources:
-        digest.update(Path(root, source).read_bytes())
-    return digest.hexdigest()[:16]

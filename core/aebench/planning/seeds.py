@@ -1,4 +1,4 @@
-"""Seeds by purpose: each random choice has its own, so that a subset of a matrix gives the same numbers."""
+"""Derives a seed for each random choice from its purpose, so that a subset of a matrix gives the same numbers."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def content_hash(value: Any) -> str:
 def derive_seed(suite_seed: int, **purpose: Any) -> int:
     """A seed in 0..2**32-1 for one purpose, from the suite's seed and what it is for."""
     return int(content_hash({"suite_seed": suite_seed, **purpose})[:8], 16)
+
+
+def splits_seed(suite_seed: int) -> int:
+    """The seed that cuts a data set into its splits."""
+    return derive_seed(suite_seed, use="splits")

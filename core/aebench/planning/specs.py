@@ -1,4 +1,4 @@
-"""What a matrix asks for: trainings, and evaluations of them, each with its seeds and its content hash."""
+"""The jobs of a matrix: trainings and their evaluations, each with its seeds and its content hash."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aebench.planning.cells import CellResult, Status, cell_key
 from aebench.planning.seeds import derive_seed
 
 
@@ -18,11 +17,11 @@ class TrainingSpec:
         label: the row of the matrix.
         model: registered name of the model, with its parameters as JSON values.
         profile: name of the profile; `latent_dim` and `held_out` are its content.
-        in_rotation: the profile holds out several classes, one per training, and this is one of these trainings.
+        in_rotation: the profile holds out several classes, each in a training of its own such as this one.
         seed: which repetition, from 0.
         epochs, batch_size, learning_rate: the budget.
         precision: "fp32" or "bf16", of the matrix products.
-        device_kind: "cpu" or "cuda": results of one are not those of the other.
+        device_kind: "cpu" or "cuda"; their results differ.
         suite_seed: what all seeds are derived from.
         hash: over everything that can change the trained weights.
     """
@@ -45,7 +44,7 @@ class TrainingSpec:
 
     @property
     def training_key(self) -> str:
-        """Names this training among those of its row and seed: `general`, `anomaly`, `anomaly_without_3`."""
+        """Identifies this training among those of its row and seed: `general`, `anomaly`, `anomaly_without_3`."""
         return f"{self.profile}_without_{self.held_out}" if self.in_rotation else self.profile
 
     @property
@@ -57,7 +56,7 @@ class TrainingSpec:
         return self.suite_seed + self.seed
 
     def derived_seed(self, use: str) -> int:
-        """Seed for any other randomness of this training alone, such as its noise."""
+        """Seed for any other random choice of this training alone, such as its noise."""
         return derive_seed(self.suite_seed, use=use, model=self.model, profile=self.profile, seed=self.seed)
 
     @property
@@ -68,14 +67,14 @@ class TrainingSpec:
 
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """One task asked of one training: a cell of the matrix for one seed and held-out class.
+    """One task on one trained model: a cell of the matrix for one seed and held-out class.
 
     Attributes:
         training: what is evaluated.
         task: registered name of the task, with its parameters as JSON values.
         seed: of all random choices of the task.
         hash: over everything that can change the result.
-        skip: why the task cannot be asked of this model; None when it can.
+        skip: why the task does not support this model; None when it does.
     """
 
     training: TrainingSpec
@@ -87,15 +86,15 @@ class EvaluationSpec:
 
     @property
     def held_out_in_rotation(self) -> int | None:
-        """The held-out class where several are held out in turn, else None."""
+        """The held-out class where several are held out in rotation, else None."""
         return self.training.held_out if self.training.in_rotation else None
 
     @property
     def key(self) -> str:
-        """Names the cell among those of its row and seed, see `cell_key`."""
+        """Identifies the cell among those of its row and seed, see `cell_key`."""
         return cell_key(self.task, self.held_out_in_rotation)
 
-    def result(self, status: Status, **found: Any) -> CellResult:
-        """A result of this cell; `found` goes to `CellResult`."""
-        training = self.training
-        return CellResult(training.label, self.task, training.seed, self.held_out_in_rotation, status, **found)
+
+def cell_key(task: str, held_out: int | None) -> str:
+    """The task, or `anomaly_detection.without_3` where several classes are held out in rotation."""
+    return task if held_out is None else f"{task}.without_{held_out}"

@@ -1,1 +1,1 @@
-"""Entry points become records; every failure becomes data."""
+"""Loads plugins from entry points and holds the records they register; a plugin that fails becomes data."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 from rich.table import Table
 
-from aebench.registry.loading import Registered, Registry
+from aebench.registry.records import Registered, Registry
 
 COLUMNS = {
     "models": ("name", "title", "summary", "capabilities", "distribution", "version"),

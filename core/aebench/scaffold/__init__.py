@@ -13,7 +13,7 @@ from typing import Any
 import aebench
 from aebench.contracts import CONTRACT
 from aebench.errors import AebenchError
-from aebench.registry.loading import Registered, Registry
+from aebench.registry.records import Registered, Registry
 
 SUFFIX = ".txt"  # of a template, so that no tool takes it for the file it becomes
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from aebench.errors import AebenchError
-from aebench.registry.loading import Registry, create_registry, did_you_mean
+from aebench.registry.loading import create_registry
+from aebench.registry.records import Registry, did_you_mean
 from aebench.testing import autoencoders, datasets, tasks
 from aebench.testing.autoencoders import AutoencoderUnderTest
 from aebench.testing.checks import BoundCheck, Check, CheckResult, Nonconformance

@@ -13,9 +13,10 @@ from torch import Generator, Tensor
 from aebench.contracts import AebenchError, Autoencoder, AutoencoderRecord, Capability, Loss, SelfFitting, Stage
 from aebench.contracts.models import binary_cross_entropy
 from aebench.execution.work import CellDone, NotTrained, Report, Unit, Workplace
-from aebench.planning.config import load_benchmark
+from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import plan
-from aebench.registry.loading import Registered, Registry, create_registry
+from aebench.registry.loading import create_registry
+from aebench.registry.records import Registered, Registry
 from aebench.testing.checks import Nonconformance, check, expect
 from aebench.testing.parameters import reject_unknown_keys
 from aebench.testing.surroundings import (

@@ -9,6 +9,7 @@ from typing import Any
 
 from aebench.contracts import DatasetRecord, ImageDataset
 from aebench.datasets import load_dataset
+from aebench.planning.seeds import splits_seed
 from aebench.testing.checks import check, expect
 from aebench.testing.parameters import reject_unknown_keys
 from aebench.testing.surroundings import SUITE_SEED, nothing_left_behind, unchanged_randomness
@@ -24,7 +25,7 @@ class DatasetUnderTest:
 
     def load(self) -> ImageDataset:
         """The data, loaded and split; the shapes, dtypes and labels have been looked at then."""
-        return load_dataset(self.record, self.record.params(**self.params), self.data_dir, SUITE_SEED)
+        return load_dataset(self.record, self.record.params(**self.params), self.data_dir, splits_seed(SUITE_SEED))
 
 
 @check("aebench.contracts.RawImages")

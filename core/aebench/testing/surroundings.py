@@ -18,6 +18,7 @@ import torch
 from aebench.contracts import ImageDataset, Split
 from aebench.datasets import load_dataset
 from aebench.evaluation.reference_classifier import ConvolutionalClassifier, train_reference_classifier
+from aebench.planning.seeds import splits_seed
 from aebench.registry.loading import create_registry
 from aebench.testing.checks import expect
 
@@ -105,7 +106,7 @@ def small_reference_classifier() -> ConvolutionalClassifier:
 def small_digits() -> ImageDataset:
     """The first digits of each split: enough for every task, little enough to train on in a second."""
     record = create_registry().dataset("digits").record
-    data = load_dataset(record, record.params(), Path(), SUITE_SEED)
+    data = load_dataset(record, record.params(), Path(), splits_seed(SUITE_SEED))
 
     def first(split: Split, n: int) -> Split:
         return Split(split.images[:n], None if split.labels is None else split.labels[:n])

@@ -24,7 +24,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFL
 from aebench.contracts import Autoencoder, AutoencoderRecord
 from aebench.errors import one_line
 from aebench.execution.work import CellDone, Trained
-from aebench.planning.config import Selected
+from aebench.planning.benchmark import Selected
 from aebench.planning.planner import Plan
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.results.matrix import Values, describe

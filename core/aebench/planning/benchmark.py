@@ -1,0 +1,147 @@
+"""A configuration, validated against the registered plugins, becomes a `Benchmark`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from aebench.contracts import AutoencoderRecord, DatasetRecord, TaskRecord
+from aebench.errors import AebenchError
+from aebench.planning.config import BenchmarkConfig, Choice, ModelChoice, as_choice
+from aebench.planning.config_errors import ConfigErrors, KeyPath, Location
+from aebench.registry.records import Registered, Registry
+
+R = TypeVar("R", AutoencoderRecord, TaskRecord, DatasetRecord)
+Lookup = Callable[[str], Registered[R]]
+
+
+@dataclass(frozen=True)
+class Selected(Generic[R]):
+    """A plugin chosen for this benchmark, with validated parameters; `label` names it in the matrix."""
+
+    label: str
+    plugin: Registered[R]
+    params: Any
+
+    @property
+    def record(self) -> R:
+        return self.plugin.record
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A configuration together with the plugins it names: all that planning needs besides the data."""
+
+    config: BenchmarkConfig
+    dataset: Selected[DatasetRecord]
+    models: tuple[Selected[AutoencoderRecord], ...]
+    tasks: tuple[Selected[TaskRecord], ...]
+
+
+def load_benchmark(
+    registry: Registry, file: Path | None = None, overrides: Mapping[KeyPath, Any] | None = None
+) -> Benchmark:
+    """Read, merge and validate a configuration.
+
+    Args:
+        registry: the installed plugins.
+        file: a YAML file; without one, the defaults.
+        overrides: values that win over the file's, by key path; the last key is the option's name in messages.
+
+    Raises:
+        AebenchError: with one line for every mistake in the whole configuration.
+    """
+    overrides = overrides or {}
+    data = _read_yaml(file) if file else {}
+    _merge(data, overrides)
+    errors = ConfigErrors(file, overrides)
+    config = errors.parse(BenchmarkConfig, data, ())
+    dataset = _select(registry.dataset, Choice, data.get("dataset", "digits"), ("dataset",), errors)
+    models = _select_all(registry.autoencoder, registry.autoencoders, ModelChoice, data, "models", errors)
+    tasks = _select_all(registry.task, registry.tasks, Choice, data, "tasks", errors)
+    if config is not None:
+        for task in tasks:
+            if task.record.profile not in config.all_profiles:
+                errors.add(
+                    ("profiles",),
+                    f"task '{task.record.name}' needs a profile '{task.record.profile}', which is missing",
+                )
+    errors.raise_any()
+    assert config is not None
+    assert dataset is not None
+    return Benchmark(config, dataset, models, tasks)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AebenchError(f"{file}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise AebenchError(f"{file}: is not YAML: {' '.join(str(error).split())}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise AebenchError(f"{file}: expected keys such as 'dataset' and 'models', got a {type(data).__name__}")
+    return {str(key): value for key, value in data.items()}
+
+
+def _merge(data: dict[str, Any], overrides: Mapping[KeyPath, Any]) -> None:
+    """Put the overrides into `data`; one whose section is not a mapping is left for validation to report."""
+    for path, value in overrides.items():
+        section: Any = data
+        for key in path[:-1]:
+            section[key] = section.get(key) or {}
+            section = section[key]
+            if not isinstance(section, dict):
+                break
+        else:
+            section[path[-1]] = value
+
+
+def _select_all(
+    look_up: Lookup[R],
+    registered: Mapping[str, Registered[R]],
+    choice: type[Choice],
+    data: Mapping[str, Any],
+    key: str,
+    errors: ConfigErrors,
+) -> tuple[Selected[R], ...]:
+    """The plugins listed under `key`, or all registered ones; those with mistakes are noted and left out."""
+    given = data.get(key)
+    if given is not None and not isinstance(given, list):
+        return ()  # parsing the whole configuration reports it
+    values = list(registered) if given is None else given
+    if not values and given is None:
+        errors.add((key,), f"no {key} are registered; see 'aebench list failures'")
+    selected = [_select(look_up, choice, value, (key, i), errors) for i, value in enumerate(values)]
+    labels = [item.label for item in selected if item is not None]
+    for label in sorted({label for label in labels if labels.count(label) > 1}):
+        hint = "; give them different labels" if choice is ModelChoice else ""
+        errors.add((key,), f"'{label}' is listed {labels.count(label)} times{hint}")
+    return tuple(item for item in selected if item is not None)
+
+
+def _select(
+    look_up: Lookup[R], choice: type[Choice], value: Any, location: Location, errors: ConfigErrors
+) -> Selected[R] | None:
+    try:
+        chosen = choice.model_validate_json(json.dumps(as_choice(value), default=str))
+    except ValidationError:
+        return None  # parsing the whole configuration reports it
+    try:
+        plugin = look_up(chosen.name)
+    except AebenchError as error:
+        errors.add(location, str(error))
+        return None
+    params = errors.parse(plugin.record.params, chosen.params, (*location, "params"))
+    if params is None:
+        return None
+    label = chosen.label if isinstance(chosen, ModelChoice) and chosen.label else chosen.name
+    return Selected(label, plugin, params)

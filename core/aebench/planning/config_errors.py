@@ -1,0 +1,96 @@
+"""Collects all mistakes in a configuration and describes each with its place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from aebench.errors import AebenchError
+from aebench.registry.records import did_you_mean
+
+M = TypeVar("M", bound=BaseModel)
+KeyPath = tuple[str, ...]
+Location = tuple[str | int, ...]
+
+
+class ConfigErrors:
+    """The mistakes found so far; `raise_any` reports them all at once.
+
+    Args:
+        file: the YAML file of the configuration, or None.
+        overrides: values that win over the file's, by key path; the last key is the option's name.
+    """
+
+    def __init__(self, file: Path | None, overrides: Mapping[KeyPath, Any]) -> None:
+        self._file = file
+        self._overrides = overrides
+        self._lines: list[str] = []
+
+    def add(self, location: Location, message: str) -> None:
+        """Note a mistake at `location`, once."""
+        line = f"{self._format_place(location)}: {message}"
+        if line not in self._lines:
+            self._lines.append(line)
+
+    def parse(self, model: type[M], value: Any, location: Location) -> M | None:
+        """`value` as a `model`; None, with every mistake noted, where it is not valid."""
+        try:
+            return model.model_validate_json(json.dumps(value, default=str))
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                self.add((*location, *_without_validators(detail["loc"])), _describe(model, detail))
+            return None
+
+    def raise_any(self) -> None:
+        """Raise an AebenchError with one line for every mistake, if there is one."""
+        if self._lines:
+            raise AebenchError("\n".join(self._lines))
+
+    def _format_place(self, location: Location) -> str:
+        for path in self._overrides:
+            if location[: len(path)] == path:
+                return f"--{path[-1]}"
+        dotted = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in location).lstrip(".")
+        return f"{self._file}: {dotted}" if self._file else dotted
+
+
+def _without_validators(location: Location) -> Location:
+    """`location` without the parts that pydantic adds for validator functions."""
+    return tuple(key for key in location if isinstance(key, int) or "function-" not in key)
+
+
+def _describe(model: type[BaseModel], detail: Any) -> str:
+    if detail["type"] == "extra_forbidden":
+        known = _fields_at(model, detail["loc"][:-1])
+        return f"unknown key{did_you_mean(str(detail['loc'][-1]), known)} Known: {', '.join(known) or 'none'}"
+    message = str(detail["msg"])
+    if detail["type"] == "missing":
+        return "is required"
+    return f"{message[0].lower()}{message[1:]}, got {detail['input']!r}"
+
+
+def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
+    """Names of the fields of the nested section at `location`."""
+    schema = model.model_json_schema()
+    node: Any = schema
+    for key in location:
+        node = _resolve(schema, node)
+        if isinstance(key, int):
+            node = node.get("items", {})
+        else:
+            node = node.get("properties", {}).get(key) or node.get("additionalProperties", {})
+    return list(_resolve(schema, node).get("properties", {}))
+
+
+def _resolve(schema: Any, node: Any) -> Any:
+    """Follow `$ref`, and take the structured branch of an optional field."""
+    while isinstance(node, dict) and ("$ref" in node or "anyOf" in node):
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        else:
+            node = next(branch for branch in node["anyOf"] if branch.get("type") != "null")
+    return node

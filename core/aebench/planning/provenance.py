@@ -1,0 +1,90 @@
+"""What a result depends on besides its parameters and data: code, and versions of libraries."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from aebench.contracts import AutoencoderRecord, TaskRecord
+from aebench.planning.seeds import content_hash
+from aebench.planning.source_code import import_closure, source_hash
+from aebench.registry.loading import CORE_DISTRIBUTION, ENTRY_POINT_GROUP
+from aebench.registry.records import Registered
+
+# The core's own part in each kind of result is these modules and all that they import.
+TRAINING_ROOTS = ("aebench.training.trainer", "aebench.training.building")
+EVALUATION_ROOTS = ("aebench.evaluation.evaluate",)
+REFERENCE_CLASSIFIER_ROOTS = ("aebench.evaluation.reference_classifier",)
+
+Provenance = Mapping[str, Any]
+
+CORE_LIBRARIES = frozenset({"numpy", "torch"})
+
+
+def training_provenance(plugin: Registered[AutoencoderRecord]) -> Provenance:
+    """What the trained weights of a model depend on besides its parameters, the data and the device."""
+    return _provenance((*TRAINING_ROOTS, plugin.module), CORE_LIBRARIES | declared_libraries(plugin.distribution))
+
+
+def evaluation_provenance(plugin: Registered[TaskRecord]) -> Provenance:
+    """What the results of a task depend on besides its parameters and the trained model."""
+    classifier = REFERENCE_CLASSIFIER_ROOTS if plugin.record.needs_reference_classifier else ()
+    return _provenance(
+        (*EVALUATION_ROOTS, *classifier, plugin.module), CORE_LIBRARIES | declared_libraries(plugin.distribution)
+    )
+
+
+def reference_classifier_provenance(device_kind: str) -> str:
+    """A hash of what the reference classifier depends on besides the data, trained on "cpu" or "cuda"."""
+    return content_hash({"device_kind": device_kind, **_provenance(REFERENCE_CLASSIFIER_ROOTS, {"torch"})})
+
+
+def declared_libraries(distribution: str) -> frozenset[str]:
+    """Names of the libraries that a plugin's distribution requires, and that the plugins it requires require.
+
+    Neither aebench nor plugins are among them: their code is hashed. Requirements of extras do not count.
+    """
+    entry_points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    plugins = {_normalised(plugin.dist.name) for plugin in entry_points if plugin.dist}
+    libraries: set[str] = set()
+    seen = {CORE_DISTRIBUTION}
+    waiting = [_normalised(distribution)]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        required = _requirements(name)
+        waiting += required & plugins
+        libraries |= required - plugins - {CORE_DISTRIBUTION}
+    return frozenset(libraries)
+
+
+def _provenance(roots: Iterable[str], libraries: Iterable[str]) -> Provenance:
+    versions = {name: _version(name) for name in sorted(libraries)}
+    return {"code": source_hash(import_closure(*roots)), "versions": versions}
+
+
+def _requirements(distribution: str) -> set[str]:
+    """Normalised names of what a distribution requires here; none for a module without a distribution."""
+    try:
+        requires = importlib.metadata.requires(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return set()
+    requirements = map(Requirement, requires or ())
+    return {_normalised(one.name) for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})}
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,93 @@
+"""What the registry holds: records with the plugin they come from, and the plugins that failed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from aebench.contracts import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord
+from aebench.errors import AebenchError
+
+R = TypeVar("R")
+Origin = tuple[str, str]  # distribution and name of an entry point
+
+
+@dataclass(frozen=True)
+class Registered(Generic[R]):
+    """A record and the plugin it comes from.
+
+    Attributes:
+        record: what the plugin registered.
+        module: name of the module that the plugin's entry point names.
+        distribution, version: of the plugin; without a distribution, the module's name and an empty version.
+    """
+
+    record: R
+    module: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class PluginFailure:
+    """Why a plugin is missing.
+
+    Attributes:
+        distribution, version, entry_point: which plugin.
+        stage: select (asked for, not installed), requirements (something it depends on is missing), load (its import),
+            contract (written for another version of it), register and check (its hooks), or collect (what they return).
+        message: what was wrong, in one line.
+        traceback: of the exception behind it, if there was one.
+    """
+
+    distribution: str
+    version: str
+    entry_point: str
+    stage: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All records by name, in alphabetical order, and the plugins that failed."""
+
+    autoencoders: Mapping[str, Registered[AutoencoderRecord]]
+    tasks: Mapping[str, Registered[TaskRecord]]
+    datasets: Mapping[str, Registered[DatasetRecord]]
+    failures: tuple[PluginFailure, ...] = ()
+    studies: Mapping[str, Registered[StudyRecord]] = field(default_factory=dict)
+
+    @property
+    def broken(self) -> frozenset[Origin]:
+        """The plugins that failed, for another process to leave out."""
+        return frozenset((failure.distribution, failure.entry_point) for failure in self.failures)
+
+    def autoencoder(self, name: str) -> Registered[AutoencoderRecord]:
+        """The model of this name; raises AebenchError when there is none."""
+        return _look_up(self.autoencoders, name, "model", "models")
+
+    def task(self, name: str) -> Registered[TaskRecord]:
+        """The task of this name; raises AebenchError when there is none."""
+        return _look_up(self.tasks, name, "task", "tasks")
+
+    def dataset(self, name: str) -> Registered[DatasetRecord]:
+        """The data set of this name; raises AebenchError when there is none."""
+        return _look_up(self.datasets, name, "data set", "datasets")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: `; did you mean 'this'?`, or a full stop when none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else "."
+
+
+def _look_up(records: Mapping[str, R], name: str, kind: str, plural: str) -> R:
+    if name in records:
+        return records[name]
+    raise AebenchError(
+        f"{kind} '{name}' is not registered{did_you_mean(name, records)} Available: {', '.join(records) or 'none'}. "
+        f"See 'aebench list {plural}'."
+    )
