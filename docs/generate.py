@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aebench import contracts, hookspecs
-from aebench.registry.guard import SECONDS, SECONDS_VARIABLE
+from aebench.registry.guard import DEFAULT_SECONDS, SECONDS_VARIABLE
 from aebench.registry.loading import ENTRY_POINT_GROUP, LOAD_PLUGINS_VARIABLE, RECORD_OF_HOOK, PluginFailure
 from aebench.testing import autoencoders, datasets, tasks
 
@@ -29,7 +29,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield f"A plugin is a module named by an entry point in the group `{ENTRY_POINT_GROUP}`. It implements one or more"
     yield "of these hooks, each marked with `aebench.contracts.hookimpl`. Hooks only register; they do no work."
-    yield f"The module declares the contract it was written for: `AEBENCH_CONTRACT = {contracts.CONTRACT}`."
+    yield "The dependency of its distribution says which versions of aebench it works with: `aebench>=0.1,<0.2`."
     yield ""
     yield "## Hooks"
     for hook, record in RECORD_OF_HOOK.items():
@@ -42,7 +42,8 @@ def _lines() -> Iterator[str]:
     yield ""
     yield f"`{LOAD_PLUGINS_VARIABLE}` narrows what is loaded: unset, all; empty, none; else a comma-separated list of"
     yield "distributions."
-    yield f"`{SECONDS_VARIABLE}` is how long a plugin may take at each stage ({SECONDS:g} seconds unless set)."
+    yield f"`{SECONDS_VARIABLE}` is the number of seconds that a plugin may take at each stage; the default is"
+    yield f"{DEFAULT_SECONDS:g}."
     yield ""
     yield from _described(PluginFailure)
     yield ""

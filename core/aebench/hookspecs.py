@@ -1,4 +1,4 @@
-"""The hooks a plugin implements; each only registers and does no work."""
+"""The hooks that a plugin implements. A hook returns records and does no other work."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ if TYPE_CHECKING:
     from aebench.contracts.records import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord
 
 PROJECT = "aebench"
-
-# Version of everything in `aebench.contracts` and of these hooks; raised when a plugin written for the last one breaks.
-# A plugin module declares the one it was written for: AEBENCH_CONTRACT = 1.
-CONTRACT = 1
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

@@ -21,10 +21,9 @@ from aebench.contracts.records import (
 from aebench.contracts.studies import Claim, Measured, Procedure, PublishedFigures
 from aebench.contracts.tasks import Animation, Context, Evaluation, Metric, ReferenceClassifier, Skip, Table
 from aebench.errors import AebenchError, NotMeasured
-from aebench.hookspecs import CONTRACT, hookimpl
+from aebench.hookspecs import hookimpl
 
 __all__ = [
-    "CONTRACT",
     "AebenchError",
     "Animation",
     "Autoencoder",

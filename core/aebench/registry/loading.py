@@ -23,7 +23,7 @@ from aebench import hookspecs
 from aebench.contracts import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord
 from aebench.errors import AebenchError
 from aebench.registry.guard import StageError, guarded
-from aebench.registry.requirements import check_contract, check_requirements
+from aebench.registry.requirements import check_requirements
 
 ENTRY_POINT_GROUP = "aebench"
 LOAD_PLUGINS_VARIABLE = "AEBENCH_LOAD_PLUGINS"
@@ -57,14 +57,15 @@ class Registered(Generic[R]):
 
 @dataclass(frozen=True)
 class PluginFailure:
-    """Why a plugin is not there.
+    """Why a plugin could not be loaded.
 
     Attributes:
         distribution, version, entry_point: which plugin.
-        stage: select (asked for, not installed), requirements (something it depends on is missing), load (its import),
-            contract (written for another version of it), register and check (its hooks), or collect (what they return).
+        stage: select (chosen by name but not installed), requirements (a dependency is missing, or it needs another
+            version of aebench), load (importing the module), register and check (its hooks), or collect (the records
+            that the hooks return).
         message: what was wrong, in one line.
-        traceback: of the exception behind it, if there was one.
+        traceback: of the exception behind it; empty if there was none.
     """
 
     distribution: str
@@ -179,7 +180,6 @@ def _load(
     distribution, version = _origin(entry_point)
     guarded("requirements", partial(check_requirements, entry_point))
     plugin = guarded("load", entry_point.load)
-    guarded("contract", partial(check_contract, plugin, distribution))
     name = f"{distribution}:{entry_point.name}"
     try:
         guarded("register", partial(manager.register, plugin, name))
