@@ -17,23 +17,23 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def aebench_autoencoders() -> list[AutoencoderRecord]:
-    """Return the autoencoders this plugin brings."""
+    """Return the autoencoders of this plugin."""
     return []
 
 
 @hookspec
 def aebench_tasks() -> list[TaskRecord]:
-    """Return the tasks this plugin brings."""
+    """Return the tasks of this plugin."""
     return []
 
 
 @hookspec
 def aebench_datasets() -> list[DatasetRecord]:
-    """Return the data sets this plugin brings."""
+    """Return the data sets of this plugin."""
     return []
 
 
 @hookspec
 def aebench_studies() -> list[StudyRecord]:
-    """Return the published studies this plugin brings, for `aebench compare`."""
+    """Return the published studies of this plugin, for `aebench compare`."""
     return []

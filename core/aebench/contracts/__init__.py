@@ -1,4 +1,4 @@
-"""What a plugin author reads: the model, the task, the data, and the records that register them."""
+"""The classes that plugins use: the model, the task, the data, and the records that register them."""
 
 from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages, Split, to_unit_interval
 from aebench.contracts.models import (
