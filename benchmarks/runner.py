@@ -67,8 +67,7 @@ class Runner:
     def _results(self, seeds: int, epochs: int, precision: str) -> Iterator[TrainingResult]:
         with tempfile.TemporaryDirectory() as folder:
             artifacts = FolderStore(Path(folder))
-            self.data.save(artifacts.folder / "part")
-            data = artifacts.put_file(artifacts.folder / "part")
+            data = artifacts.put_written(self.data.save)
             jobs = [Job(spec.hash, spec, {DATA: data}) for spec in self.trainings(seeds, epochs, precision)]
             config = WorkerConfig(artifacts.folder, data, str(self._device), self.registry.broken)
             executor = LocalExecutor(config, allocate(self._device, frozenset()))

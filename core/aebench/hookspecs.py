@@ -1,4 +1,4 @@
-"""The hooks a plugin implements; each only registers and does no work."""
+"""The hooks that a plugin implements. A hook returns records and does no other work."""
 
 from __future__ import annotations
 
@@ -11,33 +11,29 @@ if TYPE_CHECKING:
 
 PROJECT = "aebench"
 
-# Version of everything in `aebench.contracts` and of these hooks; raised when a plugin written for the last one breaks.
-# A plugin module declares the one it was written for: AEBENCH_CONTRACT = 1.
-CONTRACT = 1
-
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
 def aebench_autoencoders() -> list[AutoencoderRecord]:
-    """Return the autoencoders this plugin brings."""
+    """Return the autoencoders of this plugin."""
     return []
 
 
 @hookspec
 def aebench_tasks() -> list[TaskRecord]:
-    """Return the tasks this plugin brings."""
+    """Return the tasks of this plugin."""
     return []
 
 
 @hookspec
 def aebench_datasets() -> list[DatasetRecord]:
-    """Return the data sets this plugin brings."""
+    """Return the data sets of this plugin."""
     return []
 
 
 @hookspec
 def aebench_studies() -> list[StudyRecord]:
-    """Return the published studies this plugin brings, for `aebench compare`."""
+    """Return the published studies of this plugin, for `aebench compare`."""
     return []

@@ -143,7 +143,7 @@ def run(
 
     with tempfile.TemporaryDirectory(prefix="aebench-") as folder:
         artifacts = FolderStore(Path(folder))
-        inputs = {DATA: _put(artifacts, data.save)}
+        inputs = {DATA: artifacts.put_written(data.save)}
         trainings = {cell.training.hash for cell in found.todo}
         weights = {} if options.fresh else store.copy_weights(trainings, artifacts.put)
         slow_tasks = frozenset(task.record.name for task in matrix.tasks if task.record.warm_up is not None)
@@ -162,7 +162,9 @@ def run(
                     on_training=lambda: progress.note(f"training the reference classifier of {data.title}, once"),
                 )
                 target.record_reference_classifier(classifier.accuracy)
-                inputs[REFERENCE_CLASSIFIER] = _put(artifacts, lambda file: save_reference_classifier(classifier, file))
+                inputs[REFERENCE_CLASSIFIER] = artifacts.put_written(
+                    lambda file: save_reference_classifier(classifier, file)
+                )
             jobs = build_jobs(found.todo, inputs, weights, slow_tasks, options.cell_timeout)
             recorder = _Recorder(matrix, registry, artifacts, target, progress, {job.id: job for job in jobs})
             progress.begin(matrix, recorder.trainings, found.todo, len(found.stored))
@@ -188,13 +190,6 @@ def _local(
         return LocalExecutor(config, allocate(device, slow_tasks, jobs))
 
     return make
-
-
-def _put(artifacts: FolderStore, save: Callable[[Path], None]) -> Ref:
-    """Keep what `save` writes to the file it is given."""
-    file = artifacts.folder / "part"
-    save(file)
-    return artifacts.put_file(file)
 
 
 def _needs_reference_classifier(matrix: Plan, todo: Iterable[EvaluationSpec]) -> bool:
@@ -262,7 +257,8 @@ class _Recorder:
                 self._record_cell(spec, result, files)
             case Failed():
                 reason = f"training: {event.error}" if event.failed_dependency else event.error
-                self._record_cell(spec, CellResult.of(spec, Status.FAILED, reason=reason, traceback=event.traceback), {})
+                failed = CellResult.of(spec, Status.FAILED, reason=reason, traceback=event.traceback)
+                self._record_cell(spec, failed, {})
 
     def _record_cell(self, spec: EvaluationSpec, result: CellResult, files: Mapping[str, Path]) -> None:
         self.cells[result.status] += 1

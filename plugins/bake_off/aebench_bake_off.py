@@ -13,8 +13,6 @@ import numpy as np
 from aebench.contracts import Claim, Measured, Procedure, PublishedFigures, StudyRecord, hookimpl
 from aebench.contracts.studies import Draws
 
-AEBENCH_CONTRACT = 1
-
 MODELS = (
     "shallow",
     "vanilla",

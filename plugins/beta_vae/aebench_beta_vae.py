@@ -8,8 +8,6 @@ from torch import Generator, Tensor
 from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Code, Params, hookimpl
 from aebench.networks import DenseDecoder, DenseEncoder, gaussian_bottleneck, sample_standard_normal
 
-AEBENCH_CONTRACT = 1
-
 
 class StrictParams(Params):
     """Weight of the KL divergence."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from aebench.contracts import Autoencoder, AutoencoderRecord, Params, hookimpl
 from aebench.networks import DenseDecoder, DenseEncoder
 
-AEBENCH_CONTRACT = 1
-
 
 def build(input_shape: tuple[int, int, int], latent_dim: int, params: Params) -> Autoencoder:
     return Autoencoder(

@@ -9,8 +9,6 @@ from torch import Generator, Tensor
 from aebench.contracts import Autoencoder, AutoencoderRecord, Params, hookimpl
 from aebench.networks import DenseDecoder, DenseEncoder
 
-AEBENCH_CONTRACT = 1
-
 
 class DenoisingParams(Params):
     """Standard deviation of the Gaussian noise on the inputs, for pixels in [0, 1]."""

@@ -9,8 +9,6 @@ from torch import Generator, Tensor, nn
 
 from aebench.contracts import AebenchError, Autoencoder, AutoencoderRecord, Params, hookimpl, to_unit_interval
 
-AEBENCH_CONTRACT = 1
-
 # Images are 8 bit: nearer to black or white than this, a pixel is black or white. It keeps the logits finite.
 HALF_A_GREY_LEVEL = 1 / 510
 

@@ -9,8 +9,6 @@ from torch import Generator, Tensor
 
 from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Params, hookimpl, to_unit_interval
 
-AEBENCH_CONTRACT = 1
-
 REMEMBERED = 4096  # images, to sample from
 NEARLY_BLACK = 1e-6  # keeps the logits finite
 

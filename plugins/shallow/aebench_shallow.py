@@ -8,8 +8,6 @@ from torch import nn
 
 from aebench.contracts import Autoencoder, AutoencoderRecord, Params, hookimpl
 
-AEBENCH_CONTRACT = 1
-
 
 def build(input_shape: tuple[int, int, int], latent_dim: int, params: Params) -> Autoencoder:
     """Linear -> ReLU to the code (B, latent_dim), Linear back to logits."""

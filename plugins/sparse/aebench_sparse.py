@@ -9,8 +9,6 @@ from torch import Generator, Tensor
 from aebench.contracts import Autoencoder, AutoencoderRecord, Code, Params, hookimpl
 from aebench.networks import DenseDecoder, DenseEncoder
 
-AEBENCH_CONTRACT = 1
-
 
 class SparseParams(Params):
     """Target activation p of every unit, and the weight beta of the penalty."""

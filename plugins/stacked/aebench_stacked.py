@@ -18,8 +18,6 @@ from aebench.contracts import (
 )
 from aebench.networks import DenseDecoder, DenseEncoder
 
-AEBENCH_CONTRACT = 1
-
 
 class StackedParams(Params):
     """What an inner pair of layers reproduces.

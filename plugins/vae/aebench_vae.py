@@ -7,8 +7,6 @@ from torch import Generator, Tensor
 from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Code, Params, hookimpl
 from aebench.networks import DenseDecoder, DenseEncoder, gaussian_bottleneck, sample_standard_normal
 
-AEBENCH_CONTRACT = 1
-
 
 class VAE(Autoencoder):
     """Maximises the evidence lower bound (Kingma & Welling 2014, eq. 10); the deterministic code is the mean."""

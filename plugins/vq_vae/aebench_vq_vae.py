@@ -17,8 +17,6 @@ from aebench.contracts import (
 )
 from aebench.networks import DenseDecoder, DenseEncoder
 
-AEBENCH_CONTRACT = 1
-
 
 class VQParams(Params):
     """Values per codebook, and the weight beta of the commitment loss."""

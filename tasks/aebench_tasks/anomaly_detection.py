@@ -23,8 +23,6 @@ from aebench.contracts import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AEBENCH_CONTRACT = 1
-
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
     """AUROC of the reconstruction error as anomaly score, and of the signed sum the article really used.

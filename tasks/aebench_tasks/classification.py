@@ -27,8 +27,6 @@ from aebench.contracts import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AEBENCH_CONTRACT = 1
-
 SCALED_AT_ONCE = 5000  # codes
 
 # The article's short probe.

@@ -22,8 +22,6 @@ from aebench.contracts import (
 from aebench_tasks.distances import nearest_rmse
 from aebench_tasks.drawing import enlarge, grid, to_pixels
 
-AEBENCH_CONTRACT = 1
-
 FRAMES = 128  # of the article's interpolation
 STRIP = 16  # of these, the ones on the strip
 

@@ -26,8 +26,6 @@ from aebench.contracts import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AEBENCH_CONTRACT = 1
-
 
 class LatentStructureParams(Params):
     """Neighbours that vote on a class, those that UMAP looks at, and points for what takes their square in time.

@@ -25,8 +25,6 @@ from aebench_tasks.fidelity import mean_squared_error, psnr, ssim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AEBENCH_CONTRACT = 1
-
 PICTURED = 16
 
 

@@ -22,8 +22,6 @@ from aebench_tasks.distances import mean_pairwise_rmse, nearest_rmse
 from aebench_tasks.drawing import grid
 from aebench_tasks.generated import frechet_distance, kernel_distance, overlap
 
-AEBENCH_CONTRACT = 1
-
 PICTURED = 16
 
 

@@ -1,4 +1,4 @@
-"""Every plugin that ships passes the kit that is given to everybody."""
+"""Every plugin in the repository passes the conformance kit."""
 
 from pathlib import Path
 
@@ -16,9 +16,9 @@ NAMES = [*REGISTRY.autoencoders, *REGISTRY.tasks, "digits"]
 CHECKS = [pytest.param(check, id=f"{name}-{check.name}") for name in NAMES for check in checks_of(name, REGISTRY)]
 
 
-def test_there_is_something_to_check():
-    assert len(REGISTRY.autoencoders) == 11
-    assert len(REGISTRY.tasks) == 6
+def test_every_plugin_is_loaded():
+    assert REGISTRY.autoencoders
+    assert REGISTRY.tasks
     assert REGISTRY.failures == ()
 
 
@@ -29,7 +29,7 @@ def test_contract(check):
 
 
 @pytest.mark.parametrize("name", ["npz", "folder"])
-def test_data_sets_that_need_parameters(name, tmp_path):
+def test_data_sets_with_required_parameters_pass(name, tmp_path):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(256, size=(90, 6, 5), dtype=np.uint8), np.arange(90) % 3
     path = tmp_path / ("mine.npz" if name == "npz" else "mine")

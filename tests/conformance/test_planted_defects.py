@@ -1,4 +1,4 @@
-"""The kit finds what it is for: each defect is planted once, found by its check, and absent from the correct twin."""
+"""The kit finds defects: each is planted once, found by its check, and absent from the correct twin."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ from aebench.contracts import (
     RawImages,
     Stage,
     TaskRecord,
-    binary_cross_entropy,
     to_unit_interval,
 )
 from aebench.networks import DenseDecoder, DenseEncoder
 from aebench.testing import AutoencoderUnderTest, DatasetUnderTest, TaskUnderTest, autoencoders, datasets, tasks
+from aebench.testing.autoencoder_checks import evaluation, randomness, registration, state, training
 from aebench.testing.checks import check
+from aebench.testing.tiny_matrix import runs_through_every_task
 
 
 class Good(Autoencoder):
-    """Noise on the code, and a prior: every part of the contract is in use."""
+    """Correct: noise on the code, and a prior, so that every part of the contract is used."""
 
     def __init__(self, input_shape, latent_dim, params):
         super().__init__(
@@ -54,7 +55,7 @@ class Good(Autoencoder):
 
 
 class GoodFit(Autoencoder):
-    """Learns without gradients."""
+    """Correct: fits itself without gradients."""
 
     def __init__(self, input_shape, latent_dim, params):
         super().__init__(input_shape, latent_dim)
@@ -72,7 +73,7 @@ class GoodFit(Autoencoder):
 
 def record(build, **more):
     more = {"capabilities": frozenset({Capability.SAMPLE} if issubclass(build, Good) else ())} | more
-    return AutoencoderRecord(name="mine", title="Mine", summary="on trial", build=build, **more)
+    return AutoencoderRecord(name="mine", title="Mine", summary="under test", build=build, **more)
 
 
 class DeadParameter(Good):
@@ -113,8 +114,8 @@ class DropsOut(Good):
         return super().encode(self.dropout(x))
 
 
-class TakesTurns(Good):
-    """Adversarial training: encoder and decoder, then a discriminator of codes, an epoch each."""
+class Adversarial(Good):
+    """Correct: trains encoder and decoder, then a discriminator of codes, one epoch each in alternation."""
 
     def __init__(self, input_shape, latent_dim, params):
         super().__init__(input_shape, latent_dim, params)
@@ -123,7 +124,7 @@ class TakesTurns(Good):
     def bottleneck(self, h, stochastic=False, generator=None):
         return Code(h, functional.softplus(-self.discriminator(h)).mean())
 
-    def tell_apart(self, x, generator):
+    def discriminator_loss(self, x, generator):
         with torch.no_grad():
             h = self.encode(x)
         prior = torch.randn(h.shape, device=h.device, generator=generator)
@@ -135,10 +136,10 @@ class TakesTurns(Good):
     def stages(self, epochs):
         return tuple(
             stage
-            for turn in range(epochs // 2)
+            for pair in range(epochs // 2)
             for stage in (
-                Stage(f"autoencoder {turn}", 1, self.loss, (self.encoder, self.decoder)),
-                Stage(f"discriminator {turn}", 1, self.tell_apart, (self.discriminator,)),
+                Stage(f"autoencoder {pair}", 1, self.loss, (self.encoder, self.decoder)),
+                Stage(f"discriminator {pair}", 1, self.discriminator_loss, (self.discriminator,)),
             )
         )
 
@@ -148,11 +149,11 @@ class ChangesInput(Good):
         return super().encode(x.mul_(0.5))
 
 
-class SamplesNot(Good):
+class DeclaresSamplingOnly(Good):
     sample = Autoencoder.sample
 
 
-class SamplesOnlyOnce(Good):
+class SamplesAConstant(Good):
     def sample(self, n, generator):
         return torch.full((n, *self.input_shape), 0.5)
 
@@ -215,7 +216,7 @@ class LooksAtValues(Good):
 
 
 class CountsInPython(Good):
-    """Anneals its penalty by an attribute."""
+    """Anneals its penalty with a counter in an attribute."""
 
     steps = 0
 
@@ -226,8 +227,8 @@ class CountsInPython(Good):
         return Loss(loss.reconstruction + penalty, loss.reconstruction, penalty)
 
 
-class CountsInTensors(Good):
-    """The same, where it is saved, moved and recorded with the model."""
+class CountsInBuffers(Good):
+    """Correct: anneals its penalty with a counter in a buffer, which is saved, moved and recorded with the model."""
 
     def __init__(self, input_shape, latent_dim, params):
         super().__init__(input_shape, latent_dim, params)
@@ -243,18 +244,20 @@ class CountsInTensors(Good):
         return Loss(loss.reconstruction + penalty, loss.reconstruction, penalty)
 
 
-class Unlearns(Good):
-    def loss(self, x, generator):
-        reconstruction = binary_cross_entropy(self.reconstruct_logits(x, True, generator), 1 - x).mean()
-        worse = reconstruction - 2 * reconstruction.detach()
-        return Loss(-worse, -worse, worse.new_zeros(()))
+class TrainsTenTimesLonger(Good):
+    def stages(self, epochs):
+        return (Stage("end to end", 10 * epochs, self.loss, (self,)),)
+
+
+class RoundsUp(Good):
+    """Three stages of a third of the budget each, rounded up: one epoch becomes three."""
 
     def stages(self, epochs):
-        return (Stage("backwards", epochs, lambda x, g: replace(self.loss(x, g)), (self,)),)
+        return tuple(Stage(f"part {part}", -(-epochs // 3), self.loss, (self,)) for part in range(3))
 
 
 class GradientUphill(Good):
-    """Reports the loss but follows the opposite of its gradient."""
+    """Reports the loss, but trains with the negative of its gradient."""
 
     def loss(self, x, generator):
         loss = super().loss(x, generator)
@@ -262,7 +265,7 @@ class GradientUphill(Good):
         return Loss(total, total, total.new_zeros(()))
 
 
-class CrashesOnFour(Good):
+class CrashesOnLargeBatches(Good):
     def embed(self, x, stochastic=False, generator=None):
         if len(x) > 100:
             raise RuntimeError("too many images")
@@ -290,32 +293,34 @@ class FitsBadly(GoodFit):
 GOOD, GOOD_FIT = record(Good), record(GoodFit)
 
 MODEL_DEFECTS = [
-    (autoencoders.gradient_reaches_every_parameter, record(DeadParameter), "unused"),
-    (autoencoders.gradient_reaches_every_parameter, record(FitsNothing), "nothing there has changed"),
-    (autoencoders.batch_independence, record(BatchLeak), "alone it differs"),
-    (autoencoders.global_randomness_is_left_alone, record(SeedsInBuild), "torch.manual_seed(0)"),
-    (autoencoders.global_randomness_is_left_alone, record(SeedsInLoss), "torch's global generator"),
-    (autoencoders.global_randomness_is_left_alone, record(DropsOut), "torch's global generator"),
-    (autoencoders.seeded_stochasticity, record(DrawsGlobally), "two calls with one seed differ"),
-    (autoencoders.inputs_are_left_alone, record(ChangesInput), "changed it in place"),
-    (autoencoders.capabilities_are_true, record(SamplesNot), "no prior"),
-    (autoencoders.capabilities_are_true, record(SamplesOnlyOnce), "they are the same"),
-    (autoencoders.capabilities_are_true, record(Good, capabilities=frozenset()), "does not declare it"),
-    (autoencoders.shapes_and_dtypes, record(WrongLogits), "(6, 64)"),
-    (autoencoders.shapes_and_dtypes, record(DoublePrecision), "torch.float64"),
-    (autoencoders.large_codes, record(Overflows), "of the logits"),
-    (autoencoders.finite_loss, record(LogOfBlack), "black images"),
-    (autoencoders.finite_loss, record(PartsDoNotAddUp), "is not"),
-    (autoencoders.deterministic_evaluation, record(Dropout), "two calls differ"),
-    (autoencoders.saved_models_come_back, record(LearnsOutsideTheState), "gives something else"),
-    (autoencoders.follows_its_device, record(TensorLeftBehind), "on 'meta'"),
-    (autoencoders.follows_its_device, record(LooksAtValues), "on 'meta'"),
-    (autoencoders.a_step_keeps_no_count, record(CountsInPython), "'end to end' gave"),
-    (autoencoders.training_lowers_the_loss, record(GradientUphill), "went from"),
-    (autoencoders.training_lowers_the_loss, record(FitsBadly), "went from"),
-    (autoencoders.parameters_are_checked, record(Good, params=LaxParams), "accepted"),
-    (autoencoders.parameters_are_checked, record(Good, params=ParamsWithoutDefault), "width"),
-    (autoencoders.runs_through_every_task, record(CrashesOnFour), "too many images"),
+    (training.gradient_reaches_every_parameter, record(DeadParameter), "unused"),
+    (training.gradient_reaches_every_parameter, record(FitsNothing), "the state dict did not change"),
+    (evaluation.batch_independence, record(BatchLeak), "differ by"),
+    (randomness.no_global_generators, record(SeedsInBuild), "torch.manual_seed(0)"),
+    (randomness.no_global_generators, record(SeedsInLoss), "torch's global generator"),
+    (randomness.no_global_generators, record(DropsOut), "torch's global generator"),
+    (randomness.seeded_stochasticity, record(DrawsGlobally), "two calls with the same seed"),
+    (state.unmodified_inputs, record(ChangesInput), "changed it in place"),
+    (registration.declared_capabilities, record(DeclaresSamplingOnly), "no prior"),
+    (registration.declared_capabilities, record(SamplesAConstant), "they are the same"),
+    (registration.declared_capabilities, record(Good, capabilities=frozenset()), "does not declare it"),
+    (evaluation.shapes_and_dtypes, record(WrongLogits), "(6, 64)"),
+    (evaluation.shapes_and_dtypes, record(DoublePrecision), "torch.float64"),
+    (evaluation.large_codes, record(Overflows), "of the logits"),
+    (training.finite_loss, record(LogOfBlack), "black images"),
+    (training.finite_loss, record(PartsDoNotAddUp), "is not"),
+    (evaluation.deterministic_evaluation, record(Dropout), "two calls give different values"),
+    (state.loading_restores_the_model, record(LearnsOutsideTheState), "gives different values"),
+    (state.runs_on_other_devices, record(TensorLeftBehind), "on 'meta'"),
+    (state.runs_on_other_devices, record(LooksAtValues), "on 'meta'"),
+    (training.stateless_training_step, record(CountsInPython), "'end to end' gave"),
+    (training.stages_keep_to_the_budget, record(TrainsTenTimesLonger), "they have 10"),
+    (training.stages_keep_to_the_budget, record(RoundsUp), "they have 3"),
+    (training.training_lowers_the_loss, record(GradientUphill), "went from"),
+    (training.training_lowers_the_loss, record(FitsBadly), "went from"),
+    (registration.strict_parameters, record(Good, params=LaxParams), "accepted"),
+    (registration.strict_parameters, record(Good, params=ParamsWithoutDefault), "width"),
+    (runs_through_every_task, record(CrashesOnLargeBatches), "too many images"),
 ]
 
 
@@ -324,21 +329,21 @@ def _name(value):
 
 
 @pytest.mark.parametrize("check", autoencoders.CHECKS, ids=lambda check: check.name)
-def test_training_in_turns_is_no_defect(check):
-    assert check(AutoencoderUnderTest(record(TakesTurns))).message == ""
+def test_adversarial_training_passes_every_check(check):
+    assert check(AutoencoderUnderTest(record(Adversarial))).message == ""
 
 
-def test_a_count_in_tensors_of_the_model_is_no_defect():
-    subject = AutoencoderUnderTest(record(CountsInTensors))
-    assert autoencoders.a_step_keeps_no_count(subject).message == ""
-    assert autoencoders.saved_models_come_back(subject).message == ""
+def test_a_counter_in_a_buffer_passes():
+    subject = AutoencoderUnderTest(record(CountsInBuffers))
+    assert training.stateless_training_step(subject).message == ""
+    assert state.loading_restores_the_model(subject).message == ""
 
 
-@pytest.mark.parametrize(("check", "defective", "seen"), MODEL_DEFECTS, ids=_name)
-def test_a_defective_model_is_found(check, defective, seen):
+@pytest.mark.parametrize(("check", "defective", "actual"), MODEL_DEFECTS, ids=_name)
+def test_a_defective_model_is_found(check, defective, actual):
     result = check(AutoencoderUnderTest(defective))
     assert not result.ok
-    assert seen in result.seen
+    assert actual in result.actual
     twin = GOOD_FIT if issubclass(defective.build, GoodFit) else GOOD
     assert check(AutoencoderUnderTest(twin)).message == ""
 
@@ -361,7 +366,7 @@ def good(model, data, context):
 
 
 def task(evaluate, **more):
-    return TaskRecord(name="mine", title="Mine", summary="on trial", evaluate=evaluate, metrics=METRICS, **more)
+    return TaskRecord(name="mine", title="Mine", summary="under test", evaluate=evaluate, metrics=METRICS, **more)
 
 
 def one_more(model, data, context):
@@ -424,38 +429,34 @@ def nothing_skipped(model, dataset):
 
 
 TASK_DEFECTS = [
-    (tasks.metrics_are_those_declared, task(one_more), "'more', which is not declared"),
-    (tasks.metrics_are_those_declared, task(one_less), "neither returned 'width' nor said why not"),
-    (tasks.metrics_are_those_declared, task(not_a_number), "it is nan"),
-    (tasks.evaluation_is_deterministic, task(not_deterministic), "error differ"),
-    (tasks.evaluation_is_deterministic, task(other_pictures), "noise.png differ"),
-    (tasks.nothing_is_left_behind, task(prints), "printed"),
-    (tasks.nothing_is_left_behind, task(writes), "wrote result.txt"),
-    (tasks.nothing_is_left_behind, task(writes_elsewhere), "wrote cache.bin"),
-    (tasks.nothing_is_left_behind, task(leaves_figures), "1 pyplot figures"),
-    (tasks.model_and_data_are_left_alone, task(changes_the_model), "changed"),
-    (tasks.global_randomness_is_left_alone, task(seeds), "numpy's global generator"),
-    (tasks.what_cannot_be_asked_is_skipped, task(good, condition=nothing_skipped), "'no'"),
-    (tasks.parameters_are_checked, task(good, params=LaxParams), "accepted"),
+    (tasks.declared_metrics, task(one_more), "'more', which is not declared"),
+    (tasks.declared_metrics, task(one_less), "returned neither 'width' nor a reason"),
+    (tasks.declared_metrics, task(not_a_number), "it is nan"),
+    (tasks.deterministic_evaluation, task(not_deterministic), "error differ"),
+    (tasks.deterministic_evaluation, task(other_pictures), "noise.png differ"),
+    (tasks.no_side_effects, task(prints), "printed"),
+    (tasks.no_side_effects, task(writes), "wrote result.txt"),
+    (tasks.no_side_effects, task(writes_elsewhere), "wrote cache.bin"),
+    (tasks.no_side_effects, task(leaves_figures), "1 pyplot figures"),
+    (tasks.unmodified_model_and_data, task(changes_the_model), "changed"),
+    (tasks.no_global_generators, task(seeds), "numpy's global generator"),
+    (tasks.skipped_or_evaluated, task(good, condition=nothing_skipped), "'no'"),
+    (tasks.strict_parameters, task(good, params=LaxParams), "accepted"),
 ]
 
 
 @pytest.fixture
-def _clean():
-    """The kit's models are shared between checks, and a defect may change them or leave figures open."""
-    tasks._model.cache_clear()
+def _close_figures():
     yield
-    tasks._model.cache_clear()
     importlib.import_module("matplotlib.pyplot").close("all")
 
 
-@pytest.mark.usefixtures("_clean")
-@pytest.mark.parametrize(("check", "defective", "seen"), TASK_DEFECTS, ids=lambda value: getattr(value, "name", None))
-def test_a_defective_task_is_found(check, defective, seen):
+@pytest.mark.usefixtures("_close_figures")
+@pytest.mark.parametrize(("check", "defective", "actual"), TASK_DEFECTS, ids=lambda value: getattr(value, "name", None))
+def test_a_defective_task_is_found(check, defective, actual):
     result = check(TaskUnderTest(defective))
     assert not result.ok
-    assert seen in result.seen
-    tasks._model.cache_clear()
+    assert actual in result.actual
     assert check(TaskUnderTest(task(good))).message == ""
 
 
@@ -473,11 +474,11 @@ def images(seed=0, high=256):
 
 
 def dataset(load, **more):
-    return DatasetRecord(name="mine", title="Mine", summary="on trial", load=load, **more)
+    return DatasetRecord(name="mine", title="Mine", summary="under test", load=load, **more)
 
 
-class Another:
-    """Other images at every call."""
+class ChangingImages:
+    """Different images at every call."""
 
     def __init__(self):
         self.calls = 0
@@ -485,6 +486,10 @@ class Another:
     def __call__(self, params, data_dir):
         self.calls += 1
         return images(self.calls)
+
+
+def floats(params, data_dir):
+    return replace(images(), images=torch.rand(120, 1, 6, 6))
 
 
 def unlabelled_class(params, data_dir):
@@ -497,22 +502,26 @@ def prints_on_loading(params, data_dir):
 
 
 DATASET_DEFECTS = [
-    (datasets.it_loads, dataset(lambda params, data_dir: images(high=2)), "were they scaled"),
-    (datasets.it_loads, dataset(lambda params, data_dir: replace(images(), images=torch.rand(120, 1, 6, 6))), "uint8"),
-    (datasets.it_loads, dataset(unlabelled_class), "never"),
-    (datasets.it_is_always_the_same, dataset(Another()), "they are"),
-    (datasets.nothing_is_left_behind, dataset(prints_on_loading), "printed"),
-    (datasets.parameters_are_checked, dataset(lambda params, data_dir: images(), params=LaxParams), "accepted"),
+    (datasets.images_load, dataset(lambda params, data_dir: images(high=2)), "were they scaled"),
+    (
+        datasets.images_load,
+        dataset(floats),
+        "uint8",
+    ),
+    (datasets.images_load, dataset(unlabelled_class), "never"),
+    (datasets.deterministic_loading, dataset(ChangingImages()), "they are"),
+    (datasets.no_side_effects, dataset(prints_on_loading), "printed"),
+    (datasets.strict_parameters, dataset(lambda params, data_dir: images(), params=LaxParams), "accepted"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("check", "defective", "seen"), DATASET_DEFECTS, ids=lambda value: getattr(value, "name", None)
+    ("check", "defective", "actual"), DATASET_DEFECTS, ids=lambda value: getattr(value, "name", None)
 )
-def test_a_defective_data_set_is_found(check, defective, seen, tmp_path):
+def test_a_defective_data_set_is_found(check, defective, actual, tmp_path):
     result = check(DatasetUnderTest(defective, tmp_path))
     assert not result.ok
-    assert seen in result.seen
+    assert actual in result.actual
     twin = dataset(lambda params, data_dir: images())
     assert check(DatasetUnderTest(twin, tmp_path)).message == ""
 
@@ -520,21 +529,21 @@ def test_a_defective_data_set_is_found(check, defective, seen, tmp_path):
 def test_a_check_that_finds_nothing_to_check_fails():
     @check("aebench.contracts.Autoencoder")
     def empty(subject):
-        """Look at nothing."""
+        """Check nothing."""
         return 0
 
     result = empty(None)
-    assert (result.ok, result.expected, result.seen) == (False, "something to check", "found nothing")
-    assert result.title == "Look at nothing"
+    assert (result.ok, result.expected, result.actual) == (False, "something to check", "found nothing")
+    assert result.title == "Check nothing"
 
 
-def test_every_pointer_into_the_documentation_leads_somewhere():
+def test_every_check_names_an_object_that_has_a_docstring():
     for one in (*autoencoders.CHECKS, *tasks.CHECKS, *datasets.CHECKS):
         assert one.title
-        module, _, rest = one.read_on.partition(".contracts.")
+        module, _, rest = one.docs.partition(".contracts.")
         if not rest:
-            module, _, rest = one.read_on.rpartition(".")
-        found = importlib.import_module(f"{module}.contracts" if ".contracts." in one.read_on else module)
+            module, _, rest = one.docs.rpartition(".")
+        found = importlib.import_module(f"{module}.contracts" if ".contracts." in one.docs else module)
         for part in rest.split("."):
             found = getattr(found, part)
         assert found.__doc__

@@ -1,4 +1,4 @@
-"""What `aebench new` writes passes every check as it stands."""
+"""The package that `aebench new` writes passes every check unchanged."""
 
 import importlib
 import sys

@@ -11,12 +11,11 @@ FAILURES = {
     "broken-raises-at-import": ("load", "RuntimeError: half a plugin"),
     "broken-exits-at-import": ("load", "SystemExit: 0"),
     "broken-raises-in-hook": ("collect", "KeyError: 'no such thing'"),
-    "broken-hangs-in-hook": ("collect", "was not done after 3 seconds"),
+    "broken-hangs-in-hook": ("collect", "timed out after 3 s"),
     "broken-malformed-record": ("collect", "title"),
     "broken-name-taken": ("collect", "'vae' of broken-name-taken 1.2.3 is already registered by aebench-vae"),
     "broken-missing-dependency": ("requirements", "needs 'aebench-surely-not-installed>=2', which is not installed"),
     "broken-newer-aebench": ("requirements", "needs aebench>=99, this is aebench 0.1"),
-    "broken-other-contract": ("contract", "is written for contract 2, this aebench has contract 1; upgrade aebench"),
 }
 LIMIT = {"AEBENCH_PLUGIN_SECONDS": "3"}
 
@@ -49,7 +48,6 @@ def test_nobody_else_is_touched(listings):
     own = {entry["name"] for entry in after["models"]} - {entry["name"] for entry in before["models"]}
     assert "talkative" in own
     assert "malformed" not in own
-    assert "from_the_future" not in own
 
 
 def test_failures_are_shown_to_people_too(venv, listings, tmp_path):

@@ -171,7 +171,7 @@ def aebench_autoencoders():
     done = home.run("check", "idle", code=1, **distribution("aebench-idle".replace("-", "_"), source))
     assert "FAILED  shapes_and_dtypes" in done.stdout
     assert "expected: " in done.stdout
-    assert "read on: aebench.contracts" in done.stdout
+    assert "docs: aebench.contracts" in done.stdout
     assert home.run("check", "vanila", code=2).stderr.startswith(
         "aebench: nothing is registered as 'vanila'; did you mean 'vanilla'?"
     )

@@ -128,8 +128,7 @@ class Run:
         options = {("models",): models, ("tasks",): tasks, ("training", "epochs"): epochs}
         cells = plan(load_benchmark(registry, None, options), data.info, "fp32", device.type).cells
         self.artifacts = FolderStore(folder)
-        data.save(folder / "part")
-        inputs = {DATA: self.artifacts.put_file(folder / "part")}
+        inputs = {DATA: self.artifacts.put_written(data.save)}
         jobs = build_jobs([cell for cell in cells if cell.skip is None], inputs, weights or {}, (), timeout)
         self.specs = {job.id: job.spec for job in jobs}
         executor = LocalExecutor(WorkerConfig(folder, inputs[DATA], str(device), registry.broken), roles)

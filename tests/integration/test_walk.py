@@ -1,4 +1,4 @@
-"""The walks in the documentation, taken word for word by a new user: real installs, far from the repository."""
+"""The tutorials in docs/, followed word for word: real installs, outside the repository."""
 
 import difflib
 import re
@@ -7,19 +7,21 @@ import subprocess
 import pytest
 from mlflow import MlflowClient
 
+from aebench.testing import autoencoders, tasks
+
 from .conftest import ROOT, environment
 
 
-class Walk:
-    """A page of the documentation: its files and its commands, in order."""
+class Tutorial:
+    """A page of the documentation: the files and commands in its code blocks, in order."""
 
     def __init__(self, page, venv, folder):
         self.venv, self.folder = venv, folder
         self.blocks = re.findall(r"```(sh|python)\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
         self.changed = {}
 
-    def take(self):
-        """Write every file, run every command; returns what the commands printed, by command."""
+    def follow(self):
+        """Write every file and run every command; return the output of each command."""
         printed = {}
         for kind, content in self.blocks:
             if kind == "sh":
@@ -50,38 +52,40 @@ def _changed_lines(before, after):
 
 
 @pytest.fixture
-def walk(venv, tmp_path):
-    walks = []
+def follow(venv, tmp_path):
+    followed = []
 
-    def walk(page):
-        walks.append(Walk(page, venv, tmp_path))
-        return walks[-1], walks[-1].take()
+    def follow(page):
+        followed.append(Tutorial(page, venv, tmp_path))
+        return followed[-1], followed[-1].follow()
 
-    yield walk
-    for taken in walks:
-        names = [file.removesuffix(".py").replace("_", "-") for file in taken.changed]
+    yield follow
+    for tutorial in followed:
+        names = [file.removesuffix(".py").replace("_", "-") for file in tutorial.changed]
         venv.pip("uninstall", "-y", *names)
 
 
-def test_write_an_autoencoder(walk, venv, tmp_path):
-    taken, printed = walk("write-an-autoencoder.md")
-    assert 0 < taken.changed["aebench_contractive.py"] <= 20
-    assert "contractive: 16 checks, none failed" in printed["aebench check contractive"]
-    assert "16 passed" in printed["pytest contractive"]
+def test_write_an_autoencoder(follow, venv, tmp_path):
+    tutorial, printed = follow("write-an-autoencoder.md")
+    assert 0 < tutorial.changed["aebench_contractive.py"] <= 20
+    assert f"contractive: {len(autoencoders.CHECKS)} checks, none failed" in printed["aebench check contractive"]
+    assert f"{len(autoencoders.CHECKS)} passed" in printed["pytest contractive"]
     table = printed["aebench run --models contractive,vanilla"]
     assert re.search(r"│ contractive +│ +0\.\d+ │", table)
     assert re.search(r"│ vanilla +│ +0\.\d+ │", table)
-    assert "10 ok, 2 skipped" in table
+    listed, cells = venv.json(tmp_path, "list"), venv.json(tmp_path, "results")["cells"]
+    assert len(cells) == 2 * len(listed["tasks"])
+    assert {cell["status"] for cell in cells} == {"ok", "skipped"}
     runs = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["1"], "tags.model = 'contractive'")
     assert [run.info.status for run in runs] == ["FINISHED"]
     assert 10 < runs[0].data.metrics["reconstruction.bce"] < 40
-    assert "contractive" in [model["name"] for model in venv.json(tmp_path, "list")["models"]]
+    assert "contractive" in [model["name"] for model in listed["models"]]
 
 
-def test_write_a_task(walk, venv, tmp_path):
-    _, printed = walk("write-a-task.md")
-    assert "robustness: 9 checks, none failed" in printed["aebench check robustness"]
-    assert "9 passed" in printed["pytest robustness"]
+def test_write_a_task(follow, venv, tmp_path):
+    _, printed = follow("write-a-task.md")
+    assert f"robustness: {len(tasks.CHECKS)} checks, none failed" in printed["aebench check robustness"]
+    assert f"{len(tasks.CHECKS)} passed" in printed["pytest robustness"]
     cells = venv.json(tmp_path, "results")["cells"]
     increase = {cell["model"]: cell["metrics"]["bce_increase"] for cell in cells if cell["task"] == "robustness"}
     assert 0 < increase["denoising"] < increase["vanilla"]

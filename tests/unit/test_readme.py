@@ -1,4 +1,4 @@
-"""The README keeps up with the program."""
+"""The README and the pages it leads to match the program."""
 
 import re
 from pathlib import Path
@@ -10,44 +10,57 @@ from typer.main import get_command
 from aebench.cli import app
 from aebench.planning.benchmark import load_benchmark
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+COMMANDS_PAGE = (ROOT / "docs" / "commands.md").read_text()
+METRICS_PAGE = (ROOT / "docs" / "metrics.md").read_text()
 COMMANDS = get_command(app).commands
 
 
+def test_the_readme_is_short():
+    lines = README.splitlines()
+    assert len(lines) <= 110
+    assert [line for line in lines if len(line) > 120] == []
+
+
+def test_the_readme_has_a_test_command():
+    assert re.search(r"^<!-- test command -->\n```\n.+\n```$", README, re.MULTILINE)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_stands_in_the_readme(command):
-    assert f"`aebench {command}`" in README
+def test_every_command_is_documented(command):
+    assert f"`aebench {command}`" in COMMANDS_PAGE
 
 
 @pytest.mark.parametrize(
     "option",
     sorted({option for command in COMMANDS.values() for parameter in command.params for option in parameter.opts}),
 )
-def test_every_option_stands_in_the_readme(option):
-    assert not option.startswith("--") or re.search(rf"(?<![\w-]){option}(?![\w-])", README)
+def test_every_option_is_documented(option):
+    assert not option.startswith("--") or re.search(rf"(?<![\w-]){option}(?![\w-])", COMMANDS_PAGE)
 
 
-def test_every_task_and_its_metrics_stand_in_the_readme(registry):
+def test_every_task_and_its_metrics_are_documented(registry):
     for name, plugin in registry.tasks.items():
-        row = next(line for line in README.splitlines() if line.startswith(f"| {name} |"))
+        row = next(line for line in METRICS_PAGE.splitlines() if line.startswith(f"| {name} |"))
         for metric in plugin.record.metrics:
             assert f"`{metric.name}`" in row
         assert row.split("|")[2].strip().startswith(f"`{plugin.record.primary.name}`")
 
 
 def test_the_configuration_example_is_valid(registry, tmp_path):
-    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (example,) = re.findall(r"```yaml\n(.*?)```", COMMANDS_PAGE, re.DOTALL)
     (tmp_path / "bench.yaml").write_text(example)
     benchmark = load_benchmark(registry, tmp_path / "bench.yaml")
     assert len(benchmark.models) == len(yaml.safe_load(example)["models"])
 
 
-def test_pictures_exist():
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)", README)
-    assert pictures
-    for picture in pictures:
-        assert (Path(__file__).parents[2] / picture).is_file()
+def test_links_and_pictures_of_the_readme_exist():
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", README)
+    assert any(target.endswith(".png") for target in targets)
+    assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
-def test_nothing_is_left_to_fill_in():
-    assert not re.search(r"^@[A-Z]+@$", README, re.MULTILINE)
+@pytest.mark.parametrize("page", ["README.md", "docs/mnist.md", "docs/speed.md"])
+def test_no_placeholder_is_left(page):
+    assert not re.search(r"^@[A-Z]+@$", (ROOT / page).read_text(), re.MULTILINE)

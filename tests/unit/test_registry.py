@@ -1,4 +1,4 @@
-"""The registry: a plugin that fails becomes data, and costs no other plugin."""
+"""The registry: a broken plugin becomes a failure record and affects no other plugin."""
 
 import sys
 import tomllib
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from aebench import __version__
 from aebench.contracts import Metric, TaskRecord
 from aebench.errors import AebenchError
 from aebench.registry.loading import create_registry
 
-REPOSITORY = Path(__file__).parents[2]
-
+ROOT = Path(__file__).parents[2]
 GOOD = """
 from aebench.contracts import Autoencoder, AutoencoderRecord, hookimpl
 @hookimpl
@@ -73,7 +73,7 @@ def plugin(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_a_bad_plugin_becomes_a_failure_and_costs_no_other(plugin, source, stage, message):
+def test_a_broken_plugin_becomes_a_failure_and_the_others_are_loaded(plugin, source, stage, message):
     before, bad, after = (
         plugin("a", GOOD.format(name="first")),
         plugin("b", source),
@@ -87,7 +87,7 @@ def test_a_bad_plugin_becomes_a_failure_and_costs_no_other(plugin, source, stage
     assert "Traceback" in failure.traceback
 
 
-def test_a_name_already_taken_names_both_distributions(plugin):
+def test_a_name_clash_names_both_distributions(plugin):
     registry = create_registry([plugin("a", GOOD.format(name="same")), plugin("b", GOOD.format(name="same"))])
     assert registry.autoencoders["same"].distribution == "plugin_under_test_a"
     (failure,) = registry.failures
@@ -96,7 +96,7 @@ def test_a_name_already_taken_names_both_distributions(plugin):
     assert "plugin_under_test_b" in failure.message
 
 
-def test_what_a_plugin_prints_does_not_reach_stdout(plugin, capsys):
+def test_what_a_plugin_prints_goes_to_stderr(plugin, capsys):
     create_registry([plugin("a", "print('hello')")])
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "hello\n")
@@ -139,25 +139,58 @@ def test_a_chosen_plugin_that_is_not_installed_is_a_failure(monkeypatch):
     assert "aebench-nope" in failure.message
 
 
-def test_unknown_names_get_the_nearest_and_the_list(registry):
-    models, tasks = (", ".join(known) for known in (registry.autoencoders, registry.tasks))
-    with pytest.raises(
-        AebenchError, match=rf"model 'vea' is not registered; did you mean 'vae'\? Available: {models}\."
-    ):
+def test_an_unknown_name_is_answered_with_the_nearest_one_and_all_names(registry):
+    models, tasks = ", ".join(registry.autoencoders), ", ".join(registry.tasks)
+    with pytest.raises(AebenchError) as misspelt:
         registry.autoencoder("vea")
-    with pytest.raises(AebenchError, match=rf"task 'xyz' is not registered\. Available: {tasks}\."):
+    assert str(misspelt.value) == (
+        f"model 'vea' is not registered; did you mean 'vae'? Available: {models}. See 'aebench list models'."
+    )
+    with pytest.raises(AebenchError) as unknown:
         registry.task("xyz")
+    assert str(unknown.value) == f"task 'xyz' is not registered. Available: {tasks}. See 'aebench list tasks'."
 
 
-def test_every_distribution_of_the_repository_registers_something(registry):
+def test_every_plugin_in_the_repository_is_registered_by_its_distribution(registry):
+    projects = [tomllib.loads(path.read_text())["project"] for path in ROOT.glob("plugins/*/pyproject.toml")]
+    registered = (registry.autoencoders, registry.tasks, registry.datasets, registry.studies)
+    distributions = {plugin.distribution for kind in registered for plugin in kind.values()}
     assert registry.failures == ()
-    kinds = (registry.autoencoders, registry.tasks, registry.datasets, registry.studies)
-    found = {plugin.distribution for kind in kinds for plugin in kind.values()}
-    for file in (*REPOSITORY.glob("plugins/*/pyproject.toml"), REPOSITORY / "tasks" / "pyproject.toml"):
-        assert tomllib.loads(file.read_text())["project"]["name"] in found
-    assert "vae" in registry.autoencoders
-    assert "reconstruction" in registry.tasks
-    assert "digits" in registry.datasets
+    assert {project["name"] for project in projects} <= distributions
+
+
+def test_every_entry_point_of_the_tasks_registers_the_task_of_its_name(registry):
+    project = tomllib.loads((ROOT / "tasks" / "pyproject.toml").read_text())["project"]
+    own = {name for name, plugin in registry.tasks.items() if plugin.distribution == project["name"]}
+    assert own == set(project["entry-points"]["aebench"])
+
+
+@pytest.mark.parametrize(
+    ("requirement", "message"),
+    [
+        ("aebench<0.1", f"needs aebench<0.1, this is aebench {__version__}"),
+        ("surely-not-installed>=2", "needs 'surely-not-installed>=2', which is not installed"),
+    ],
+)
+def test_a_distribution_whose_requirements_are_not_met_is_not_imported(tmp_path, monkeypatch, requirement, message):
+    (tmp_path / "choosy.py").write_text("raise RuntimeError('imported')")
+    metadata = tmp_path / "choosy-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: choosy\nVersion: 1.0\nRequires-Dist: {requirement}\n"
+    )
+    (metadata / "entry_points.txt").write_text("[aebench]\nchoosy = choosy\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("AEBENCH_LOAD_PLUGINS", "choosy")
+    (failure,) = create_registry().failures
+    assert (failure.distribution, failure.version, failure.stage) == ("choosy", "1.0", "requirements")
+    assert message in failure.message
+
+
+def test_a_plugin_that_hangs_times_out(plugin, monkeypatch):
+    monkeypatch.setenv("AEBENCH_PLUGIN_SECONDS", "1")
+    (failure,) = create_registry([plugin("a", "while True: pass")]).failures
+    assert (failure.stage, failure.message) == ("load", "timed out after 1 s (AEBENCH_PLUGIN_SECONDS sets the limit)")
 
 
 def test_names_that_would_break_the_store_are_refused():

@@ -1,4 +1,4 @@
-"""What a plugin author reads: the model, the task, the data, and the records that register them."""
+"""The classes that plugins use: the model, the task, the data, and the records that register them."""
 
 from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages, Split, to_unit_interval
 from aebench.contracts.models import (
@@ -21,10 +21,9 @@ from aebench.contracts.records import (
 from aebench.contracts.studies import Claim, Measured, Procedure, PublishedFigures
 from aebench.contracts.tasks import Animation, Context, Evaluation, Metric, ReferenceClassifier, Skip, Table
 from aebench.errors import AebenchError, NotMeasured
-from aebench.hookspecs import CONTRACT, hookimpl
+from aebench.hookspecs import hookimpl
 
 __all__ = [
-    "CONTRACT",
     "AebenchError",
     "Animation",
     "Autoencoder",

@@ -1,4 +1,4 @@
-"""The data a benchmark runs on: images in memory as uint8, in three disjoint splits."""
+"""The data of a benchmark: images in memory as uint8, in three disjoint splits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def to_unit_interval(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Split:
-    """Images and, where there are any, their labels.
+    """Images and their labels, if they have any.
 
     Attributes:
         images: (N, C, H, W) uint8.
@@ -51,22 +51,22 @@ class Split:
         return Split(self.images.to(device), None if self.labels is None else self.labels.to(device))
 
     def where(self, keep: Tensor) -> Split:
-        """The rows at which the boolean mask `keep` (N,) is true."""
+        """The images and labels for which the boolean mask `keep` (N,) is true."""
         return Split(self.images[keep], None if self.labels is None else self.labels[keep])
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What can be known of a data set without touching its pixels; planning needs no more.
+    """A description of a data set without its pixels, which is all that planning needs.
 
     Attributes:
         name: as registered.
-        title: for people.
+        title: shown in tables and pictures.
         input_shape: (C, H, W).
         classes: names of the classes by index; empty when there are no labels.
         sizes: images in (train, validation, test).
-        batch_size: the training batch size that suits the data set.
-        fingerprint: SHA-256 over the class names and all splits' pixels and labels.
+        batch_size: the default batch size of training.
+        fingerprint: SHA-256 of the class names and the pixels and labels of all splits.
     """
 
     name: str
@@ -80,7 +80,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """A data set, split and ready: `train` to fit, `validation` to watch, `test` to report."""
+    """A data set in three splits: `train` is fitted, `validation` monitored, `test` evaluated."""
 
     name: str
     title: str
@@ -109,7 +109,7 @@ class ImageDataset:
         )
 
     def without_class(self, held_out: int) -> ImageDataset:
-        """The same data with one class missing from training and validation; the test split stays whole."""
+        """The same data without one class in training and validation; the test split keeps all classes."""
 
         def drop(split: Split) -> Split:
             assert split.labels is not None, "holding out a class needs labels"
@@ -118,7 +118,7 @@ class ImageDataset:
         return replace(self, train=drop(self.train), validation=drop(self.validation))
 
     def save(self, path: Path) -> None:
-        """Write everything to one safetensors file, which other processes can map instead of copying."""
+        """Write the data to one safetensors file, which other processes can map into memory."""
         tensors = {f"{name}.images": split.images for name, split in self._splits()}
         tensors |= {f"{name}.labels": split.labels for name, split in self._splits() if split.labels is not None}
         about = {"name": self.name, "title": self.title, "classes": self.classes, "batch_size": self.batch_size}
@@ -126,7 +126,7 @@ class ImageDataset:
 
     @classmethod
     def open(cls, path: Path) -> ImageDataset:
-        """Read what `save` wrote."""
+        """Read a file that `save` wrote."""
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["about"])
             keys = set(file.keys())
@@ -154,13 +154,13 @@ class ImageDataset:
 
 @dataclass(frozen=True)
 class RawImages:
-    """What a data set's loader returns; the core cuts it into splits.
+    """What a data set's loader returns; the core divides it into splits.
 
     Attributes:
-        images: (N, C, H, W) uint8, the images to train on.
+        images: (N, C, H, W) uint8, the training images.
         labels: (N,) int64 class indices from 0, or None.
-        test_images: (M, C, H, W) uint8, the standard test split; None to have one cut off at random.
-        test_labels: (M,) int64, given exactly when `labels` and `test_images` are.
+        test_images: (M, C, H, W) uint8, the standard test split; None to split off a random one.
+        test_labels: (M,) int64; given if and only if both `labels` and `test_images` are.
         classes: names of the classes by index; empty without labels.
     """
 

@@ -1,4 +1,4 @@
-"""The model: an encoder, a bottleneck and a decoder behind one small surface."""
+"""The model: an encoder, a bottleneck and a decoder, and how it is trained."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from aebench.errors import AebenchError
 
 @dataclass(frozen=True)
 class Code:
-    """What a bottleneck makes of the encoder's output.
+    """The output of a bottleneck.
 
     Attributes:
         z: the latent code, (B, latent_dim) float32.
-        penalty: what the code costs, a scalar in nats per image; zero for a bottleneck without a price.
+        penalty: the bottleneck's own loss, a scalar in nats per image; zero if it has none.
     """
 
     z: Tensor
@@ -28,7 +28,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Loss:
-    """A training objective in its parts, scalars in nats per image; `total` is the one that is minimised."""
+    """The training loss and its parts, scalars in nats per image; `total` is minimised."""
 
     total: Tensor
     reconstruction: Tensor
@@ -40,16 +40,16 @@ StageLoss = Callable[[Tensor, Generator], Loss]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of training: which modules learn, from which loss, for how long.
+    """A part of the training: which modules are trained, with which loss, for how many epochs.
 
-    The modules in `trains` are in training mode and receive gradients. Every other part of the model is frozen
-    for the stage: evaluation mode, no gradients, batch-norm statistics untouched.
+    The modules in `trains` are in training mode and receive gradients. Every other module is frozen during the
+    stage: evaluation mode, no gradients, unchanged batch-norm statistics.
 
     Attributes:
         name: shown in the progress display.
-        epochs: passes over the training images.
+        epochs: passes over the training images; a stage of 0 epochs is left out.
         loss: (x, generator) -> Loss, with x (B, *input_shape) float32 in [0, 1].
-        trains: the modules whose parameters and buffers may change.
+        trains: the modules whose parameters and buffers change.
     """
 
     name: str
@@ -73,21 +73,20 @@ def binary_cross_entropy(logits: Tensor, x: Tensor) -> Tensor:
 
 
 class Autoencoder(nn.Module):
-    """The base of every model: `decode(bottleneck(encode(x)).z)`.
+    """The base class of every model: `decode(bottleneck(encode(x)).z)`.
 
-    As it stands it is the plain (deep) autoencoder: an identity bottleneck, trained end to end. A variant overrides
-    the one method in which it differs, usually `bottleneck`. Randomness is always an argument: a method draws from
-    the generator it is given, and only when `stochastic` asks for it.
+    Without overrides it is the deep autoencoder: an identity bottleneck, trained end to end. A variant overrides the
+    method in which it differs, usually `bottleneck`. Randomness is always an argument: a method draws from the
+    generator it is given, and only if `stochastic` is true.
 
-    A training step has to stay a pure function of parameters, buffers, batch and noise: no Python that depends on
-    values, no `.item()`, no count in an attribute. On CUDA it is recorded in a graph after its first calls, and from
-    then on replayed without its Python; a schedule belongs into a buffer that changes in place, or into
-    stages.
+    A training step must be a pure function of parameters, buffers, batch and noise: no Python branch on values, no
+    `.item()`, no counter in an attribute. On CUDA the step is recorded as a graph after its first calls; the graph is
+    then replayed without running Python. A schedule belongs in a buffer that is changed in place, or in stages.
 
     Args:
         input_shape: (C, H, W) of one image.
         latent_dim: width of the code z.
-        encoder: (B, C, H, W) -> (B, H'), any width the bottleneck understands.
+        encoder: (B, C, H, W) -> (B, H'), any width that the bottleneck accepts.
         decoder: (B, latent_dim) -> logits (B, C, H, W).
     """
 
@@ -110,7 +109,7 @@ class Autoencoder(nn.Module):
         return h
 
     def bottleneck(self, h: Tensor, stochastic: bool = False, generator: Generator | None = None) -> Code:
-        """Encoder output (B, H') -> Code. The identity at no cost unless a variant says otherwise."""
+        """Encoder output (B, H') -> Code. By default the identity, without a penalty."""
         return Code(h, h.new_zeros(()))
 
     def decode(self, z: Tensor) -> Tensor:
@@ -119,12 +118,12 @@ class Autoencoder(nn.Module):
         return logits
 
     def corrupt(self, x: Tensor, generator: Generator) -> Tensor:
-        """What the encoder sees in training instead of x; the target stays x. The identity by default."""
+        """The encoder's input in training, of the same shape as x; the target is x itself. By default the identity."""
         return x
 
     def loss(self, x: Tensor, generator: Generator) -> Loss:
-        """Training objective for x (B, *input_shape) in [0, 1]: mean BCE plus the bottleneck's penalty."""
-        # Around a training in reduced precision the bottleneck still gets float32, for its logarithms' sake.
+        """The training loss for x (B, *input_shape) in [0, 1]: mean BCE plus the bottleneck's penalty."""
+        # The bottleneck gets float32 in every precision, because bfloat16 is too coarse for its logarithms.
         h = self.encode(self.corrupt(x, generator)).float()
         code = self.bottleneck(h, stochastic=True, generator=generator)
         # The sum over everything is one pass over the pixels, where a sum for each image takes two.
@@ -133,7 +132,10 @@ class Autoencoder(nn.Module):
         return Loss(reconstruction + code.penalty, reconstruction, code.penalty)
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
-        """How a budget of `epochs` is spent; one end-to-end stage by default."""
+        """How a budget of `epochs` is divided; by default one end-to-end stage.
+
+        The epochs of all stages together must not exceed `epochs`; a training whose stages ask for more fails.
+        """
         return (Stage("end to end", epochs, self.loss, (self,)),)
 
     def embed(self, x: Tensor, stochastic: bool = False, generator: Generator | None = None) -> Tensor:
@@ -149,7 +151,7 @@ class Autoencoder(nn.Module):
         return torch.sigmoid(self.reconstruct_logits(x, stochastic, generator))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The deterministic reconstruction, so that a loaded model can simply be called."""
+        """The deterministic reconstruction, for callers of a loaded model."""
         return self.reconstruct(x)
 
     def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
@@ -167,7 +169,7 @@ class Autoencoder(nn.Module):
         return torch.sigmoid(self.decode(path.flatten(0, 1))).unflatten(0, path.shape[:2])
 
     def sample(self, n: int, generator: Generator) -> Tensor:
-        """Draw n images from the prior: (n, *input_shape) in [0, 1]; needs the capability "sample".
+        """Draw n images from the prior: (n, *input_shape) in [0, 1]; requires the capability "sample".
 
         Raises:
             AebenchError: this model has no prior.
@@ -183,10 +185,10 @@ def straight_line(start: Tensor, end: Tensor, steps: int) -> Tensor:
 
 @runtime_checkable
 class SelfFitting(Protocol):
-    """A model that is not trained by gradients (PCA, say) brings this method, and its stages are not used.
+    """A model that is fitted in closed form instead of by gradients, such as PCA; its stages are not used.
 
-    What it learns goes into buffers that `build` has given their final shapes, so that it can be saved and loaded.
+    It stores what it learns in buffers that have their final shapes after `build`, so that it can be saved and loaded.
     """
 
     def fit(self, images: Tensor, generator: Generator) -> None:
-        """Fit to all training images at once: (N, *input_shape) uint8 in 0..255, on the model's device."""
+        """Fit the model to all training images: (N, *input_shape) uint8 in 0..255, on the model's device."""

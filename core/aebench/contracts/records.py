@@ -1,4 +1,4 @@
-"""The records a plugin's hooks return: what is registered, under which name, and how it is made."""
+"""The records that a plugin's hooks return: what is registered, under which name, and how it is built."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from aebench.contracts.tasks import Context, Evaluation, Metric, Skip
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
-
-# First parts of keys in the store that are no task's metrics.
+# First parts of keys in the store that no task may use as its name.
 RESERVED = {"aebench", "cell", "mlflow", "model", "task", "time", "train", "training", "weights"}
 
 
 class Capability(StrEnum):
-    """What a model can do beyond encoding and decoding.
+    """What a model can do besides encoding and decoding.
 
     Attributes:
         SAMPLE: "sample", draws images from a prior: `Autoencoder.sample`.
@@ -32,7 +31,7 @@ class Capability(StrEnum):
 
 
 class Params(BaseModel):
-    """Base of a plugin's parameters: frozen, strict, and every unknown key is an error."""
+    """The base class of a plugin's parameters: frozen and strict; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -52,14 +51,14 @@ class AutoencoderRecord(_Record):
 
     Attributes:
         name: `[a-z][a-z0-9_]*`, unique among all models.
-        title: for people.
+        title: shown in tables and pictures.
         summary: one line.
         source: the paper.
         params: a pydantic model whose fields all have defaults.
         build: (input_shape, latent_dim, params) -> an untrained Autoencoder on the CPU. It may draw from torch's
-            default generator, which the core has seeded for it.
-        capabilities: what tasks may ask of it.
-        baseline: a floor or a ceiling: shown beside the models in every table, never ranked among them.
+            default generator, which the core seeds before the call.
+        capabilities: what the model can do besides encoding and decoding.
+        baseline: whether it is a lower or upper bound: shown in every table below the models, but not ranked.
     """
 
     build: Callable[[tuple[int, int, int], int, Any], Autoencoder]
@@ -76,17 +75,18 @@ class TaskRecord(_Record):
 
     Attributes:
         name, title, summary, source, params: as for a model.
-        evaluate: (model, data, context) -> Evaluation. The model is trained, frozen and in evaluation mode, the data
-            on its device. Deterministic given the context's seed; it returns values and never logs, saves or prints.
+        evaluate: (model, data, context) -> Evaluation. The model is trained, frozen and in evaluation mode; the data
+            is on its device. Deterministic for the context's seed; it returns values and never logs, saves or prints.
         metrics: every metric that `evaluate` returns; exactly one is primary.
-        profile: the training it needs: "general", or "anomaly" for one with a class held out, or one of the user's.
-        requires: capabilities without which a model is skipped.
-        needs_labels: a data set without labels is skipped.
-        needs_reference_classifier: `context.reference_classifier` is to be the data set's classifier.
-        condition: (model record, dataset info) -> Skip(reason) for anything else that rules a pairing out.
-        warm_up: for a task whose first evaluation in a process is slow because of what it imports or compiles:
-            (dataset info) -> None does that and nothing else. The task is then evaluated in a process of its own, which
-            warms up once while the first models train.
+        profile: the training it needs: "general", "anomaly" (one class held out), or a profile of the configuration.
+        requires: capabilities; a model that lacks one is skipped.
+        needs_labels: whether data sets without labels are skipped.
+        needs_reference_classifier: whether `context.reference_classifier` is set, on data sets with labels.
+        condition: (model record, dataset info) -> Skip(reason) if the task does not apply to the pair for any other
+            reason, else None.
+        warm_up: (dataset info) -> None, for a task whose first evaluation in a process is slow: imports and compiles
+            what the evaluation needs. The task is then evaluated in a separate process, which warms up once while the
+            first models train.
     """
 
     evaluate: Callable[[Autoencoder, ImageDataset, Context], Evaluation]
@@ -118,7 +118,7 @@ class TaskRecord(_Record):
         return next(metric for metric in self.metrics if metric.primary)
 
     def supports(self, model: AutoencoderRecord, dataset: DatasetInfo) -> Skip | None:
-        """Why this task is not asked of `model` on `dataset`, or None; asked before anything is trained."""
+        """Why this task skips `model` on `dataset`, or None; decided before any training."""
         missing = sorted(self.requires - model.capabilities)
         if missing:
             return Skip(f"{model.name} has no capability '{', '.join(missing)}'")
@@ -128,13 +128,13 @@ class TaskRecord(_Record):
 
 
 class StudyRecord(_Record):
-    """Registers a published study, to be compared with results.
+    """Registers a published study, whose figures and conclusions `aebench compare` compares with results.
 
     Attributes:
-        name, title, summary, source: as for a model; `params` has no use here.
-        procedures: ways of measuring; the first is the study's own, under which its figures are compared.
+        name, title, summary, source: as for a model; `params` is not used.
+        procedures: ways of measuring; the first is the study's own, which its figures are compared under.
         published: its figures.
-        claims: its conclusions, each judged under every procedure.
+        claims: its conclusions; each is tested under every procedure.
     """
 
     procedures: tuple[Procedure, ...] = Field(min_length=1)
@@ -147,8 +147,8 @@ class DatasetRecord(_Record):
 
     Attributes:
         name, title, summary, source, params: as for a model; params may have fields without a default.
-        load: (params, data_dir) -> RawImages. Downloads into `data_dir` what is not there yet.
-        batch_size: the training batch size that suits its size.
+        load: (params, data_dir) -> RawImages. Downloads missing files into `data_dir`.
+        batch_size: the default batch size of training.
     """
 
     load: Callable[[Any, Path], RawImages]

@@ -13,8 +13,6 @@ from aebench.datasets.mnist import MNIST_MD5, TorchvisionParams, torchvision_loa
 from aebench.datasets.user_images import ArrayParams, FolderParams, load_folder, load_npz
 from aebench.errors import AebenchError
 
-AEBENCH_CONTRACT = 1
-
 MINIMUM_IMAGES = 20
 TEST_SHARE = 1 / 5  # of all images, where there is no standard test split
 VALIDATION_SHARE = 1 / 12  # of the training images: 5,000 of MNIST's 60,000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -52,10 +53,12 @@ class FolderStore:
         os.replace(part.name, self._file(ref))
         return ref
 
-    def put_file(self, file: Path) -> Ref:
-        """Keep the content of a file in the same file system, which is moved here."""
-        ref = Ref(_digest(file))
-        os.replace(file, self._file(ref))
+    def put_written(self, write: Callable[[Path], None]) -> Ref:
+        """Keep the content that `write` writes to the file it is given, which never has to lie in memory."""
+        part = self.folder / "written.part"
+        write(part)
+        ref = Ref(_digest(part))
+        os.replace(part, self._file(ref))
         return ref
 
     def path(self, ref: Ref) -> Path:

@@ -1,4 +1,4 @@
-"""Runs other people's code so that nothing it does, not even hanging, reaches beyond its own plugin."""
+"""Runs a plugin's code so that an exception, an exit or a hang costs that plugin and nothing else."""
 
 from __future__ import annotations
 
@@ -15,49 +15,50 @@ from aebench.errors import AebenchError
 T = TypeVar("T")
 
 SECONDS_VARIABLE = "AEBENCH_PLUGIN_SECONDS"
-SECONDS = 30.0
+DEFAULT_SECONDS = 30.0
 
 
 class StageError(Exception):
-    """A plugin has failed at a stage of its loading; the exception behind it is the `__cause__`."""
+    """A plugin failed at a stage of its loading; the exception that caused it is the `__cause__`."""
 
     def __init__(self, stage: str, message: str) -> None:
         super().__init__(message)
         self.stage = stage
 
 
-class _GivenUp(BaseException):
-    """Raised inside a plugin that has taken too long."""
+class _TimedOut(BaseException):
+    """Raised inside plugin code that exceeds its time limit; plugins that catch Exception do not catch it."""
 
 
-def guarded(stage: str, work: Callable[[], T]) -> T:
-    """The result of `work`, which has as many seconds as the environment variable AEBENCH_PLUGIN_SECONDS says (30).
+def guarded(stage: str, call: Callable[[], T]) -> T:
+    """Return `call()`, stopped after the time limit in seconds of the environment variable AEBENCH_PLUGIN_SECONDS (30).
 
-    It runs in a thread of its own, so that it can be left behind. What it prints goes to stderr: stdout belongs to
-    --json. Only a KeyboardInterrupt passes through.
+    The call runs in a daemon thread, which is abandoned on a timeout. What it prints goes to stderr, because stdout
+    carries the output of --json. A KeyboardInterrupt passes through.
 
     Raises:
-        StageError: it raised, called `sys.exit`, or was not done in time.
+        StageError: the call raised an exception, called `sys.exit` or timed out.
+        AebenchError: the environment variable is not a positive number.
     """
-    seconds = _seconds()
+    limit = _time_limit()
     results: list[T] = []
     errors: list[BaseException] = []
 
     def target() -> None:
         try:
-            results.append(work())
+            results.append(call())
         except BaseException as error:
             errors.append(error)
 
     thread = threading.Thread(target=target, name=f"aebench plugin: {stage}", daemon=True)
     with contextlib.redirect_stdout(sys.stderr):
         thread.start()
-        thread.join(seconds)
+        thread.join(limit)
     if results:
         return results[0]
     if not errors:
-        _give_up(thread)
-        raise StageError(stage, f"was not done after {seconds:g} seconds ({SECONDS_VARIABLE} sets the limit)")
+        _interrupt(thread)
+        raise StageError(stage, f"timed out after {limit:g} s ({SECONDS_VARIABLE} sets the limit)")
     error = errors[0]
     if isinstance(error, AebenchError):
         raise StageError(stage, str(error)) from error
@@ -66,10 +67,10 @@ def guarded(stage: str, work: Callable[[], T]) -> T:
     raise error
 
 
-def _seconds() -> float:
+def _time_limit() -> float:
     text = os.environ.get(SECONDS_VARIABLE, "")
     try:
-        seconds = float(text or SECONDS)
+        seconds = float(text or DEFAULT_SECONDS)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= threading.TIMEOUT_MAX:
@@ -77,8 +78,8 @@ def _seconds() -> float:
     return seconds
 
 
-def _give_up(thread: threading.Thread) -> None:
-    """Stop a thread that is busy in Python; one that waits in a system call stays, and does no harm."""
+def _interrupt(thread: threading.Thread) -> None:
+    """Raise an exception in a thread that executes Python code; a thread in a blocking system call keeps waiting."""
     identity = ctypes.c_ulong(thread.ident or 0)
-    exception: Any = ctypes.py_object(_GivenUp)
+    exception: Any = ctypes.py_object(_TimedOut)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, exception)

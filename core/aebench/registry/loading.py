@@ -19,7 +19,7 @@ from aebench.contracts import AutoencoderRecord, DatasetRecord, StudyRecord, Tas
 from aebench.errors import AebenchError
 from aebench.registry.guard import StageError, guarded
 from aebench.registry.records import Origin, PluginFailure, Registered, Registry
-from aebench.registry.requirements import check_contract, check_requirements
+from aebench.registry.requirements import check_requirements
 
 ENTRY_POINT_GROUP = "aebench"
 LOAD_PLUGINS_VARIABLE = "AEBENCH_LOAD_PLUGINS"
@@ -97,7 +97,6 @@ def _load(
     distribution, version = _origin(entry_point)
     guarded("requirements", partial(check_requirements, entry_point))
     plugin = guarded("load", entry_point.load)
-    guarded("contract", partial(check_contract, plugin, distribution))
     name = f"{distribution}:{entry_point.name}"
     try:
         guarded("register", partial(manager.register, plugin, name))

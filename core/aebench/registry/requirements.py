@@ -1,4 +1,4 @@
-"""What a plugin needs to be there before its code is run: its dependencies, and a contract it was written for."""
+"""Checks that everything a plugin's distribution depends on is installed, before any of its code runs."""
 
 from __future__ import annotations
 
@@ -7,46 +7,31 @@ from functools import cache
 
 from packaging.requirements import Requirement
 
-from aebench.contracts import CONTRACT
 from aebench.errors import AebenchError
-
-CONTRACT_ATTRIBUTE = "AEBENCH_CONTRACT"
 
 
 def check_requirements(entry_point: importlib.metadata.EntryPoint) -> None:
-    """See that all that the entry point's distribution depends on is installed, and aebench in a version it accepts.
+    """Check that the dependencies of the entry point's distribution are installed, and that it accepts this aebench.
 
-    Other packages may have any version: pip has said so already, and bounds tend to be narrower than the truth.
+    Only aebench's version is checked. pip has already warned about other versions, and many upper bounds are
+    stricter than they need to be.
 
     Raises:
-        AebenchError: something is missing, or aebench is too old or too new.
+        AebenchError: a dependency is missing, or this version of aebench is outside the range that is asked for.
     """
     requires = entry_point.dist.requires if entry_point.dist else None
     for requirement in map(Requirement, requires or ()):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        installed = _installed(requirement.name)
+        installed = _installed_version(requirement.name)
         if installed is None:
             raise AebenchError(f"needs '{requirement}', which is not installed; pip install '{requirement}'")
         if requirement.name == "aebench" and not requirement.specifier.contains(installed, prereleases=True):
             raise AebenchError(f"needs aebench{requirement.specifier}, this is aebench {installed}")
 
 
-def check_contract(plugin: object, distribution: str) -> None:
-    """See that the module `plugin` was written for this contract; one that declares none was written for the first.
-
-    Raises:
-        AebenchError: it was written for another one.
-    """
-    declared = getattr(plugin, CONTRACT_ATTRIBUTE, 1)
-    if declared != CONTRACT:
-        newer = isinstance(declared, int) and declared > CONTRACT
-        mend = "upgrade aebench" if newer else f"upgrade {distribution}"
-        raise AebenchError(f"is written for contract {declared!r}, this aebench has contract {CONTRACT}; {mend}")
-
-
 @cache
-def _installed(name: str) -> str | None:
+def _installed_version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -11,34 +11,33 @@ from string import Template
 from typing import Any
 
 import aebench
-from aebench.contracts import CONTRACT
 from aebench.errors import AebenchError
 from aebench.registry.records import Registered, Registry
 
-SUFFIX = ".txt"  # of a template, so that no tool takes it for the file it becomes
+TEMPLATE_SUFFIX = ".txt"  # keeps linters and build tools from treating a template as a Python file
 
 
 def write_package(kind: str, name: str, where: Path, registry: Registry) -> Path:
-    """Write the package of a new plugin into the folder `where / name`, and return that.
+    """Write the package of a new plugin into the folder `where / name`, and return that folder.
 
     Args:
         kind: autoencoder, task or dataset.
-        name: under which it will be registered.
+        name: the name to register it under.
         where: an existing directory.
-        registry: the installed plugins, whose names are taken.
+        registry: the installed plugins; their names cannot be used again.
 
     Raises:
         AebenchError: the name is not valid or taken, or the folder exists or cannot be written.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise AebenchError(f"a name must match [a-z][a-z0-9_]*, got '{name}'; 'my_model' would do")
+        raise AebenchError(f"a name must match [a-z][a-z0-9_]*, got '{name}'; for example 'my_model'")
     taken: dict[str, Mapping[str, Registered[Any]]] = {
         "autoencoder": registry.autoencoders,
         "task": registry.tasks,
         "dataset": registry.datasets,
     }
     if other := taken[kind].get(name):
-        raise AebenchError(f"the name '{name}' is taken by {other.distribution}; choose another")
+        raise AebenchError(f"the name '{name}' is taken by {other.distribution}; choose another name")
     words = name.split("_")
     values = {
         "name": name,
@@ -47,19 +46,25 @@ def write_package(kind: str, name: str, where: Path, registry: Registry) -> Path
         "title": " ".join(words).strip().capitalize(),
         "class_name": "".join(word.capitalize() for word in words),
         "version": aebench.__version__,
-        "contract": str(CONTRACT),
+        "next_minor": _next_minor(aebench.__version__),
     }
     folder = where / name
     try:
         folder.mkdir()
         for template in _templates(kind):
-            file = Template(template.name.removesuffix(SUFFIX)).substitute(values)
+            file = Template(template.name.removesuffix(TEMPLATE_SUFFIX)).substitute(values)
             (folder / file).write_text(Template(template.read_text("utf-8")).substitute(values), "utf-8")
     except FileExistsError as error:
-        raise AebenchError(f"{folder} exists already, and is left as it is") from error
+        raise AebenchError(f"{folder} exists already; it was not changed") from error
     except OSError as error:
         raise AebenchError(f"{folder} cannot be written: {error.strerror}") from error
     return folder
+
+
+def _next_minor(version: str) -> str:
+    """The first version that may break a plugin written for `version`: "0.1.0" -> "0.2"."""
+    major, minor = version.split(".")[:2]
+    return f"{major}.{int(minor) + 1}"
 
 
 def _templates(kind: str) -> list[Traversable]:

@@ -1,4 +1,4 @@
-"""The conformance kit: does a plugin do what `aebench.contracts` asks of it?
+"""The conformance kit: checks that a plugin does what `aebench.contracts` requires.
 
 On the command line: `aebench check NAME`. In a plugin's own tests:
 
@@ -17,7 +17,7 @@ from aebench.errors import AebenchError
 from aebench.registry.loading import create_registry
 from aebench.registry.records import Registry, did_you_mean
 from aebench.testing import autoencoders, datasets, tasks
-from aebench.testing.autoencoders import AutoencoderUnderTest
+from aebench.testing.autoencoder_checks.model_under_test import AutoencoderUnderTest
 from aebench.testing.checks import BoundCheck, Check, CheckResult, Nonconformance
 from aebench.testing.datasets import DatasetUnderTest
 from aebench.testing.tasks import TaskUnderTest
@@ -42,12 +42,12 @@ def checks_of(
     data_dir: Path = Path(),
     params: Mapping[str, Any] | None = None,
 ) -> list[BoundCheck[Any]]:
-    """The checks of every model, task and data set registered as `name`, ready to be called.
+    """The checks of every model, task and data set registered as `name`, each bound to its plugin.
 
     Args:
         name: as registered.
-        registry: where to look; by default the installed plugins.
-        data_dir: where a data set may download to.
+        registry: the plugins to search; by default the installed ones.
+        data_dir: the directory that a data set may download to.
         params: for a data set whose parameters have no defaults.
 
     Raises:
@@ -76,7 +76,7 @@ def checks_of(
 def contract_tests(
     name: str, *, data_dir: Path = Path(), params: Mapping[str, Any] | None = None
 ) -> Callable[..., None]:
-    """A pytest test function with one case for each check of `name`; the arguments are those of `checks_of`."""
+    """A pytest test function with one case for each check of `name`; takes the arguments of `checks_of`."""
     import pytest
 
     @pytest.mark.parametrize("check", checks_of(name, data_dir=data_dir, params=params), ids=lambda check: check.name)

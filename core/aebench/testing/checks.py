@@ -1,4 +1,4 @@
-"""What a check is: one demand of the contract, looked at for one plugin, with a report that helps to mend it."""
+"""A check: one requirement of the contract, tested on one plugin, and a report that helps to fix a failure."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ S = TypeVar("S")
 
 
 class Nonconformance(AssertionError):
-    """A plugin does not do what the contract asks.
+    """A plugin does not do what the contract requires.
 
     Args:
-        expected: what the contract asks for.
-        seen: what the plugin did instead.
+        expected: what the contract requires.
+        actual: what the plugin does.
     """
 
-    def __init__(self, expected: str, seen: str) -> None:
-        super().__init__(f"expected {expected}, but {seen}")
+    def __init__(self, expected: str, actual: str) -> None:
+        super().__init__(f"expected {expected}, but {actual}")
         self.expected = expected
-        self.seen = seen
+        self.actual = actual
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How a check ended: `ok`, or what was expected, what was seen, and where the contract says so.
+    """The outcome of a check: `ok`, or what was expected, what was found, and where the contract says so.
 
     Attributes:
         name: of the check.
-        title: what it demands.
-        looked_at: how many things it looked at; a check that finds nothing to look at fails.
-        expected, seen, read_on, traceback: empty when all is well.
+        title: the requirement, in one sentence.
+        checked: the number of things that were checked; a check of nothing fails.
+        expected, actual, docs, traceback: empty if the check passed.
     """
 
     name: str
     title: str
-    looked_at: int
+    checked: int
     expected: str = ""
-    seen: str = ""
-    read_on: str = ""
+    actual: str = ""
+    docs: str = ""
     traceback: str = ""
 
     @property
@@ -49,63 +49,63 @@ class CheckResult:
 
     @property
     def message(self) -> str:
-        """Three lines for people: expected, seen, read on."""
-        lines = [f"expected: {self.expected}", f"seen: {self.seen}", f"read on: {self.read_on}"]
+        """Three lines: expected, actual, docs; empty if the check passed."""
+        lines = [f"expected: {self.expected}", f"actual: {self.actual}", f"docs: {self.docs}"]
         return "" if self.ok else "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class Check(Generic[S]):
-    """A demand of the contract.
+    """A requirement of the contract.
 
     Attributes:
-        look: looks at the plugin and returns at how many things it has looked; raises Nonconformance.
-        read_on: the part of `aebench` whose documentation states the demand.
+        run: tests a plugin and returns the number of things it checked; raises Nonconformance.
+        docs: the object in `aebench` whose docstring states the requirement.
     """
 
-    look: Callable[[S], int]
-    read_on: str
+    run: Callable[[S], int]
+    docs: str
 
     @property
     def name(self) -> str:
-        return self.look.__name__
+        return self.run.__name__
 
     @property
     def title(self) -> str:
-        return (self.look.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+        return (self.run.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
     def __call__(self, subject: S) -> CheckResult:
-        """Look at the subject; an exception it raises is a failure like any other."""
+        """Check the subject; an exception that it raises fails the check."""
         try:
-            looked_at = self.look(subject)
+            checked = self.run(subject)
         except Nonconformance as error:
-            return self._failed(error.expected, error.seen)
+            return self._failed(error.expected, error.actual)
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
-            seen = f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
-            return self._failed("no exception", seen, "".join(traceback.format_exception(error)))
-        if not looked_at:
+            actual = f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+            return self._failed("no exception", actual, "".join(traceback.format_exception(error)))
+        if not checked:
             return self._failed("something to check", "found nothing")
-        return CheckResult(self.name, self.title, looked_at)
+        return CheckResult(self.name, self.title, checked)
 
-    def _failed(self, expected: str, seen: str, trace: str = "") -> CheckResult:
-        return CheckResult(self.name, self.title, 0, expected, seen, self.read_on, trace)
-
-
-def check(read_on: str) -> Callable[[Callable[[S], int]], Check[S]]:
-    """Makes a check of a function, whose first docstring line becomes its title."""
-    return lambda look: Check(look, read_on)
+    def _failed(self, expected: str, actual: str, trace: str = "") -> CheckResult:
+        return CheckResult(self.name, self.title, 0, expected, actual, self.docs, trace)
 
 
-def expect(condition: Any, expected: str, seen: str) -> None:
-    """Raise Nonconformance unless `condition` holds."""
+def check(docs: str) -> Callable[[Callable[[S], int]], Check[S]]:
+    """Turn a function into a check; the first line of its docstring becomes the title."""
+    return lambda run: Check(run, docs)
+
+
+def expect(condition: Any, expected: str, actual: str) -> None:
+    """Raise Nonconformance unless `condition` is true."""
     if not condition:
-        raise Nonconformance(expected, seen)
+        raise Nonconformance(expected, actual)
 
 
 @dataclass(frozen=True)
 class BoundCheck(Generic[S]):
-    """A check together with the plugin it looks at."""
+    """A check together with the plugin that it checks."""
 
     check: Check[S]
     subject: S

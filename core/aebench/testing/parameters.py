@@ -1,4 +1,4 @@
-"""What the contract asks of the params class of any record."""
+"""The check of the params class of any record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ UNKNOWN = "no_such_parameter"
 
 
 def reject_unknown_keys(params: type[BaseModel], *, need_defaults: bool) -> int:
-    """See that `params` refuses unknown keys and, where asked, has defaults throughout; returns the checks made."""
+    """Check that `params` rejects unknown keys and, if `need_defaults`, has a default for every field.
+
+    Returns:
+        the number of things checked.
+
+    Raises:
+        Nonconformance: it accepts an unknown key, or a default is missing.
+    """
     required = sorted(name for name, field in params.model_fields.items() if field.is_required())
     expect(not (need_defaults and required), "a default for every parameter", f"{', '.join(required)} have none")
     try:

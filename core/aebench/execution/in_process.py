@@ -1,0 +1,37 @@
+"""The smallest engine: does one job after another in this process; nothing guards against what a plugin does there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from aebench.execution.events import Event
+from aebench.execution.jobs import Job
+from aebench.execution.run_job import JobRunner
+
+
+class InProcessExecutor:
+    """Does each job when it is offered. A job cannot be interrupted, so time limits have no effect."""
+
+    def __init__(self, runner: JobRunner) -> None:
+        self._runner = runner
+        self._events: list[Event] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """There is nothing to end."""
+
+    def offer(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        for job in jobs[:1]:
+            self._runner.run(job, self._events.append)
+        return jobs[:1]
+
+    def events(self, timeout: float) -> Sequence[Event]:
+        events, self._events = self._events, []
+        return events
+
+    def cancel(self, job_id: str) -> None:
+        """There is nothing to end: a job has ended when `offer` returns."""

@@ -1,0 +1,95 @@
+"""The model that the checks examine: how it is built, briefly trained, and given images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Generator, Tensor
+
+from aebench import contracts
+from aebench.contracts import Autoencoder, AutoencoderRecord, Loss, SelfFitting
+from aebench.registry.loading import create_registry
+from aebench.registry.records import Registered, Registry
+from aebench.testing.side_effects import seeded_global_generators
+
+Shape = tuple[int, int, int]
+
+CASES: tuple[tuple[Shape, int], ...] = (((1, 8, 8), 2), ((1, 32, 32), 20), ((3, 10, 6), 5))
+TRAINING_IMAGES = 48  # for the few training steps that `cases` takes
+EPOCHS = 10  # the budget for which the checks ask a model's stages
+
+
+@dataclass(frozen=True)
+class AutoencoderUnderTest:
+    """A registered model with its default parameters."""
+
+    record: AutoencoderRecord
+
+    def build(self, shape: tuple[int, ...], latent_dim: int, seed: int = 0) -> Autoencoder:
+        """A new model, initialised from `seed`."""
+        channels, height, width = shape
+        with seeded_global_generators(seed):
+            return self.record.build((channels, height, width), latent_dim, self.record.params())
+
+    def cases(self, trained: bool = True) -> Iterator[tuple[str, Autoencoder]]:
+        """Models for several image shapes and latent dims, in evaluation mode; `trained` ones have taken some steps."""
+        for shape, latent_dim in CASES:
+            model = self.build(shape, latent_dim)
+            yield f"{shape} images, latent_dim {latent_dim}", _briefly_trained(model) if trained else model.eval()
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The installed tasks and data sets, with this model alone."""
+        installed = create_registry()
+        model = Registered(self.record, contracts.__name__, "", "")  # no result is kept, so any module's code will do
+        return Registry({self.record.name: model}, installed.tasks, installed.datasets)
+
+
+def random_images(shape: tuple[int, ...], n: int = 6, seed: int = 0) -> Tensor:
+    """Noise: (n, *shape) float32 in [0, 1]."""
+    return torch.rand(n, *shape, generator=seeded_generator(seed))
+
+
+def random_bytes(shape: tuple[int, ...]) -> Tensor:
+    """Noise to fit a model to: (48, *shape) uint8."""
+    return (random_images(shape, TRAINING_IMAGES) * 255).byte()
+
+
+def seeded_generator(seed: int = 0) -> Generator:
+    """A new generator on the CPU."""
+    return Generator().manual_seed(seed)
+
+
+def equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same shape and the same values."""
+    return one.shape == other.shape and torch.equal(one, other)
+
+
+def stage_losses(model: Autoencoder, x: Tensor) -> Iterator[tuple[str, Loss]]:
+    """The loss of each stage, with the stage's name; a model that fits itself has one loss."""
+    if isinstance(model, SelfFitting):
+        yield "loss", model.loss(x, seeded_generator())
+    else:
+        for stage in model.stages(EPOCHS):
+            yield stage.name, stage.loss(x, seeded_generator())
+
+
+def _briefly_trained(model: Autoencoder) -> Autoencoder:
+    if isinstance(model, SelfFitting):
+        model.fit(random_bytes(model.input_shape), seeded_generator())
+        return model.eval()
+    for stage in model.stages(EPOCHS):
+        parameters = [parameter for module in stage.trains for parameter in module.parameters()]
+        optimizer = torch.optim.Adam(parameters, lr=1e-3)
+        model.eval()
+        for module in stage.trains:
+            module.train()
+        for seed in range(2):
+            optimizer.zero_grad()
+            x = random_images(model.input_shape, TRAINING_IMAGES // 2, seed)
+            stage.loss(x, seeded_generator(seed)).total.backward()
+            optimizer.step()
+    return model.eval()

@@ -1,0 +1,165 @@
+"""Checks of training: finite losses, gradients, the budget, steps without a count, and a loss that falls."""
+
+from __future__ import annotations
+
+import torch
+
+from aebench.contracts import Autoencoder, SelfFitting, Stage
+from aebench.contracts.models import binary_cross_entropy
+from aebench.testing.autoencoder_checks.model_under_test import (
+    EPOCHS,
+    TRAINING_IMAGES,
+    AutoencoderUnderTest,
+    equal,
+    random_images,
+    seeded_generator,
+    stage_losses,
+)
+from aebench.testing.checks import check, expect
+from aebench.testing.small_digits import small_digits
+from aebench.training.fitting import fit
+
+BUDGETS = (1, 2, 3, 10, 60)
+DIGITS_EPOCHS = 12
+
+
+@check("aebench.contracts.Loss")
+def finite_loss(subject: AutoencoderUnderTest) -> int:
+    """The loss and its gradient are finite for noise, black and white images; its parts are scalars that add up."""
+    checked = 0
+    for case, model in subject.cases():
+        noise = random_images(model.input_shape)
+        for kind, x in (("noise", noise), ("black", torch.zeros_like(noise)), ("white", torch.ones_like(noise))):
+            for stage, loss in stage_losses(model, x):
+                where = f"{case}, {kind} images, {stage}"
+                for name, part in vars(loss).items():
+                    expected = f"loss.{name} to be a finite scalar"
+                    expect(part.shape == (), expected, f"{where}: its shape is {tuple(part.shape)}")
+                    expect(bool(torch.isfinite(part)), expected, f"{where}: it is {float(part.detach())}")
+                total, parts = (float(part.detach()) for part in (loss.total, loss.reconstruction + loss.penalty))
+                adds_up = abs(total - parts) <= 1e-4 * max(1.0, abs(total))
+                expect(adds_up, "total = reconstruction + penalty", f"{where}: {total} is not {parts}")
+                if loss.total.requires_grad:
+                    model.zero_grad()
+                    loss.total.backward()
+                    infinite = [
+                        name
+                        for name, parameter in model.named_parameters()
+                        if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
+                    ]
+                    expect(not infinite, "finite gradients", f"{where}: those of {', '.join(infinite)} are not finite")
+                checked += 1
+    return checked
+
+
+@check("aebench.contracts.Stage")
+def gradient_reaches_every_parameter(subject: AutoencoderUnderTest) -> int:
+    """Every trainable parameter gets a gradient in some stage; a model that fits itself changes its state instead."""
+    checked = 0
+    for case, model in subject.cases():
+        if isinstance(model, SelfFitting):
+            checked += _fit_changes_the_state(subject, model, case)
+            continue
+        reached: set[torch.Tensor] = set()
+        for stage in model.stages(EPOCHS):
+            model.zero_grad()
+            for module in stage.trains:
+                module.train()
+            stage.loss(random_images(model.input_shape, TRAINING_IMAGES), seeded_generator()).total.backward()
+            own = {parameter for module in stage.trains for parameter in module.parameters()}
+            reached |= {parameter for parameter in own if parameter.grad is not None and parameter.grad.any()}
+        trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        missed = [name for name, parameter in trainable.items() if parameter not in reached]
+        expect(not missed, "a gradient for every trainable parameter", f"{case}: none reaches {', '.join(missed)}")
+        checked += len(trainable)
+    return checked
+
+
+def _fit_changes_the_state(subject: AutoencoderUnderTest, fitted: Autoencoder, case: str) -> int:
+    untrained = subject.build(fitted.input_shape, fitted.latent_dim).state_dict()
+    changed = [name for name, value in fitted.state_dict().items() if not equal(value, untrained[name])]
+    expect(changed, "fit to store what it learns in the state dict", f"{case}: the state dict did not change")
+    return len(changed)
+
+
+@check("aebench.contracts.Autoencoder.stages")
+def stages_keep_to_the_budget(subject: AutoencoderUnderTest) -> int:
+    """The epochs of all stages sum to at most the budget, so that no model is trained longer than the others."""
+    checked = 0
+    for case, model in subject.cases(trained=False):
+        for budget in BUDGETS:
+            spent = sum(stage.epochs for stage in model.stages(budget) if stage.epochs > 0)
+            expected = f"the stages of stages({budget}) to have at most {budget} epochs in all"
+            expect(spent <= budget, expected, f"{case}: they have {spent}")
+            checked += 1
+    return checked
+
+
+@check("aebench.contracts.Autoencoder")
+def stateless_training_step(subject: AutoencoderUnderTest) -> int:
+    """The same parameters, buffers, batch and noise give the same loss: on CUDA a step is recorded and then replayed.
+
+    A replay runs no Python, so a counter in an attribute would stand still. A schedule belongs in a buffer that is
+    changed in place, or in stages.
+    """
+    checked = 0
+    for case, model in subject.cases():
+        state = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
+        x = random_images(model.input_shape, TRAINING_IMAGES)
+        own_loss = (Stage("loss", 1, model.loss, ()),)
+        for stage in own_loss if isinstance(model, SelfFitting) else model.stages(EPOCHS):
+            for module in stage.trains:
+                module.train()
+            totals = []
+            for _ in range(5):
+                with torch.no_grad():
+                    for tensor, value in state:
+                        tensor.copy_(value)
+                totals.append(float(stage.loss(x, seeded_generator()).total.detach()))
+            model.eval()
+            actual = f"{case}: stage '{stage.name}' gave {', '.join(f'{total:.6g}' for total in totals)}"
+            expect(len(set(totals)) == 1, "the same loss from the same state, batch and noise", actual)
+            checked += 1
+    return checked
+
+
+@check("aebench.training.trainer.fit")
+def training_lowers_the_loss(subject: AutoencoderUnderTest) -> int:
+    """A short training on digits ends every stage with a lower loss than it began with.
+
+    If no stage has two epochs to compare, or the model fits itself, the reconstruction error has to fall.
+    """
+    data = small_digits()
+    model = subject.build(data.info.input_shape, 8)
+    x = data.train.x()
+    with torch.no_grad():
+        before = float(binary_cross_entropy(model.eval().reconstruct_logits(x), x).mean())
+    result = fit(
+        model,
+        data,
+        epochs=DIGITS_EPOCHS,
+        batch_size=64,
+        learning_rate=1e-3,
+        batches=seeded_generator(1),
+        noise=seeded_generator(2),
+    )
+    stages: dict[str, list[float]] = {}
+    for epoch in result.epochs:
+        stages.setdefault(epoch.stage, []).append(epoch.total)
+    if all(len(losses) < 2 for losses in stages.values()):
+        with torch.no_grad():
+            after = float(binary_cross_entropy(model.reconstruct_logits(x), x).mean())
+        lowest = float(binary_cross_entropy(torch.logit(x, eps=1e-6), x).mean())
+        expect(
+            after < before or before < 1.001 * lowest,
+            "training to lower the reconstruction error",
+            f"it went from {before:.4g} to {after:.4g}",
+        )
+        return 1
+    for stage, losses in stages.items():
+        expect(
+            len(losses) < 2 or losses[-1] < losses[0],
+            "training to lower the loss",
+            f"stage '{stage}' went from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses)} epochs",
+        )
+    return sum(len(losses) > 1 for losses in stages.values())
