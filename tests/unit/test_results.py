@@ -89,6 +89,7 @@ def test_places_are_shared_by_those_who_cannot_be_told_apart():
     results = _results(cells, ("a", "b", "c"))
     assert [entry(results, model, LOW)[-3:] for model in "abc"] == ["(3)", "(1)", "(1)"]
     assert [results.is_best(model, LOW) for model in "abc"] == [False, True, True]
+    assert [line.count("**") for line in markdown_table(results).splitlines()[2:]] == [0, 2, 2]
     ranking = results.to_json()["rankings"]["low"]
     assert [entry["model"] for entry in ranking["models"]] == ["b", "c", "a"]
     assert ranking["groups"] == [["b", "c"], ["a"]]
@@ -173,6 +174,9 @@ def test_a_described_cell_without_a_result_is_pending(rotation):
     first = rotation.cells[0]
     key = first.training.label, first.training.seed, first.key
     results = results_of(describe(rotation), {key: first.result(Status.OK)})
+    assert [(cell.model, cell.key) for cell in results.cells] == [
+        (cell.training.label, cell.key) for cell in rotation.cells
+    ]
     assert results.count() == {Status.OK: 1, Status.PENDING: len(rotation.cells) - 1}
 
 

@@ -56,7 +56,7 @@ def entry(results: MatrixResults, model: str, task: TaskInfo) -> str:
         return _entry_without_value(results, model, task)
     mean = fmean(values)
     text = f"{mean:.4g}" if abs(mean) >= 1 else f"{mean:.3f}"
-    found, ranking = results.interval(model, task), results.ranking(task)
+    found, ranking = results.confidence_interval(model, task), results.ranking(task)
     if found is not None:
         noticeable = found.half_width > 1e-9 * abs(found.mean)
         text += f" ± {found.half_width:.2g}" if noticeable else " ± 0"

@@ -118,7 +118,7 @@ class MatrixResults:
             return []
         return list(self.by_seed(model, task.name, task.primary.name).values())
 
-    def interval(self, model: str, task: TaskInfo) -> Interval | None:
+    def confidence_interval(self, model: str, task: TaskInfo) -> Interval | None:
         """The 95 % confidence interval of the mean of `values`; None for fewer than two seeds."""
         return interval(self.values(model, task))
 
@@ -161,7 +161,7 @@ class MatrixResults:
         ranking = self.ranking(task)
         entries = []
         for model in ranking.order if ranking is not None else ():
-            found = self.interval(model, task)
+            found = self.confidence_interval(model, task)
             entry = {"model": model, "mean": fmean(self.values(model, task))}
             if found is not None and ranking is not None:
                 entry |= {"low": found.low, "high": found.high, "place": ranking.place(model)}

@@ -16,20 +16,22 @@ from aebench.planning.specs import TrainingSpec
 from aebench.registry.loading import Registered
 
 
-def log_model(run_id: str, spec: TrainingSpec, model: Autoencoder, plugin: Registered[Any]) -> str:
+def log_model(
+    run_id: str, spec: TrainingSpec, model: Autoencoder, input_shape: tuple[int, int, int], plugin: Registered[Any]
+) -> str:
     """Log a model as an exported program, named after its training.
 
     Args:
         run_id: the run it belongs to.
         spec: how it was trained.
         model: in evaluation mode, on the CPU.
+        input_shape: (C, H, W) of one image.
         plugin: where it comes from, for its requirements.
 
     Returns:
         Why it could not be logged; empty if it was.
     """
-    shape = model.input_shape
-    images = Schema([TensorSpec(np.dtype("float32"), (-1, *shape))])
+    images = Schema([TensorSpec(np.dtype("float32"), (-1, *input_shape))])
     try:
         Model.log(
             artifact_path=None,
@@ -40,7 +42,7 @@ def log_model(run_id: str, spec: TrainingSpec, model: Autoencoder, plugin: Regis
             signature=ModelSignature(images, images),
             serialization_format="pt2",
             # Two images: with one, the export would fix the batch size at one.
-            input_example=np.zeros((2, *shape), np.float32),
+            input_example=np.zeros((2, *input_shape), np.float32),
             pip_requirements=_requirements(plugin.distribution, plugin.version),
             params={"model": spec.label, "latent_dim": spec.latent_dim},
         )

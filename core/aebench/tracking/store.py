@@ -94,6 +94,8 @@ class Store:
                     weights = read_file(self._client, run.info.run_id, path)
                     if weights is not None:
                         copied[training_hash] = put(weights)
+            if len(copied) == len(wanted):
+                break
         return copied
 
     def open_matrix(self, plan: Plan, *, new: bool) -> MatrixRun:

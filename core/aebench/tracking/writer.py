@@ -103,7 +103,7 @@ class MatrixRun:
             model_not_logged = "the model does not load its own weights"
         else:
             plugin = next(row.plugin for row in self._plan.models if row.label == spec.label)
-            model_not_logged = log_model(run_id, spec, model, plugin)
+            model_not_logged = log_model(run_id, spec, model, self._plan.dataset.input_shape, plugin)
         self._runs.log(run_id, tags=schema.training_tags(spec, result, device, model_not_logged))
 
     def record_cell(self, spec: EvaluationSpec, result: CellResult, files: Mapping[str, Path]) -> None:
