@@ -34,7 +34,7 @@ from aebench.planning.provenance import reference_classifier_provenance
 from aebench.planning.seeds import splits_seed
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.registry.records import Registry
-from aebench.report.progress import RunObserver
+from aebench.report.observer import RunObserver
 from aebench.training.building import build_model
 from aebench.training.records import TrainingResult
 
@@ -166,7 +166,9 @@ def run(
                     lambda file: save_reference_classifier(classifier, file)
                 )
             jobs = build_jobs(found.todo, inputs, weights, slow_tasks, options.cell_timeout)
-            recorder = _Recorder(matrix, registry, artifacts, target, progress, {job.id: job for job in jobs})
+            recorder = _Recorder(
+                matrix, registry, artifacts, target, progress, str(device), {job.id: job for job in jobs}
+            )
             progress.begin(matrix, recorder.trainings, found.todo, len(found.stored))
             if jobs:
                 used = frozenset(cell.task for cell in found.todo) & slow_tasks
@@ -200,15 +202,10 @@ def _needs_reference_classifier(matrix: Plan, todo: Iterable[EvaluationSpec]) ->
 
 def _describe(store: Store, parent_id: str, results: MatrixResults) -> None:
     """Put the table into the description of the matrix's run, and critical-difference diagrams beside it."""
-    from aebench.report.diagrams import critical_difference
-    from aebench.report.tables import to_markdown
+    from aebench.report.diagrams import ranking_diagrams
+    from aebench.report.tables import markdown_table
 
-    diagrams = {}
-    for task in results.tasks if results.is_repeated else ():
-        ranking = results.ranking(task)
-        if ranking is not None:
-            diagrams[f"{task.name}.png"] = critical_difference(results, task, ranking)
-    store.describe(parent_id, to_markdown(results), diagrams)
+    store.describe(parent_id, markdown_table(results), ranking_diagrams(results))
 
 
 @dataclass
@@ -220,6 +217,7 @@ class _Recorder:
     artifacts: FolderStore
     target: MatrixRun
     progress: RunObserver
+    device: str
     jobs: Mapping[str, Job]
     trained: int = 0
     cells: Counter[Status] = field(default_factory=Counter)
@@ -248,7 +246,7 @@ class _Recorder:
                 self.progress.training_done(spec, result)
                 self.trained += 1
                 weights = self.artifacts.path(event.artifacts[WEIGHTS])
-                self.target.record_training(spec, result, weights, self._rebuilt(spec, weights))
+                self.target.record_training(spec, result, self.device, weights, self._rebuilt(spec, weights))
 
     def _record_evaluation(self, spec: EvaluationSpec, event: Event) -> None:
         match event:

@@ -5,28 +5,28 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from aebench.errors import AebenchError
-from aebench.results.matrix import LAYOUT
+from aebench.report.tables import markdown_table
+from aebench.results.description import LAYOUT
 from aebench.tracking import Store
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture
-def restore(tmp_path):
-    """restore(held): a store with an experiment as `held` describes it."""
+def restore(mlflow_store, new_experiment):
+    """restore(held): a store with an experiment that holds what `held` describes."""
 
     def restore(held):
-        uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-        client = MlflowClient(uri)
-        experiment = client.create_experiment(held["experiment"], artifact_location=(tmp_path / "artifacts").as_uri())
+        client = MlflowClient(mlflow_store)
+        experiment, experiment_id = new_experiment()
 
         def run(content, **tags):
-            run_id = client.create_run(experiment, tags=content["tags"] | tags).info.run_id
-            for name, value in content.get("metrics", {}).items():
-                client.log_metric(run_id, name, value)
+            run_id = client.create_run(experiment_id, tags=content["tags"] | tags).info.run_id
+            client.log_batch(run_id, [Metric(name, value, 0, 0) for name, value in content.get("metrics", {}).items()])
             client.set_terminated(run_id, content["status"])
             return run_id
 
@@ -34,7 +34,7 @@ def restore(tmp_path):
         client.log_dict(parent, held["description"], "matrix.json")
         for child in held["children"]:
             run(child, **{MLFLOW_PARENT_RUN_ID: parent})
-        return Store(uri, held["experiment"])
+        return Store(mlflow_store, experiment)
 
     return restore
 
@@ -46,7 +46,7 @@ def test_results_of_every_layout_can_be_read(restore, layout):
     results = restore(held).results()
     as_json = results.to_json()
     assert {key: as_json[key] for key in held["results"]} == held["results"]
-    assert "| shallow | 42.32 ± 3.2 (1) | – |" in results.to_markdown()
+    assert "| shallow | 42.32 ± 3.2 (1) | – |" in markdown_table(results)
 
 
 def test_a_layout_yet_to_come_is_refused(restore):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,20 @@ if TYPE_CHECKING:
     from aebench.results.statistics import Ranking
 
 
+def ranking_diagrams(results: MatrixResults) -> dict[str, bytes]:
+    """PNG images by file name, one for each task whose models are ranked over several seeds."""
+    diagrams = {}
+    for task in results.tasks if results.is_repeated else ():
+        ranking = results.ranking(task)
+        if ranking is not None:
+            content = io.BytesIO()
+            critical_difference(results, task, ranking).savefig(content, format="png")
+            diagrams[f"{task.name}.png"] = content.getvalue()
+    return diagrams
+
+
 def critical_difference(results: MatrixResults, task: TaskInfo, ranking: Ranking) -> Figure:
-    """Demšar's diagram (2006) for one task: ranks within each seed, averaged; bars follow the ranking's own tests."""
+    """Demšar's diagram (2006) for one task: ranks within each seed, averaged; bars join models that do not differ."""
     import pandas as pd
     from matplotlib.figure import Figure
     from scikit_posthocs import critical_difference_diagram

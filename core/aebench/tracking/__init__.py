@@ -7,7 +7,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from aebench.tracking.connection import store_uri
-from aebench.tracking.store import Finished, Store, newest_experiment
+from aebench.tracking.schema import StoredCell
+from aebench.tracking.store import Store, newest_experiment
 from aebench.tracking.writer import MatrixRun
 
-__all__ = ["Finished", "MatrixRun", "Store", "newest_experiment", "store_uri"]
+__all__ = ["MatrixRun", "Store", "StoredCell", "newest_experiment", "store_uri"]

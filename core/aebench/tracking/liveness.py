@@ -1,4 +1,4 @@
-"""Which process holds a run open, and whether it still lives."""
+"""Which process has a run open, and whether it is still running."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import psutil
 
 
 def this_process() -> str:
-    """Host, process id and start time: a later process with the same id is another one."""
+    """Host, process id and start time, which tells it from a later process with the same id."""
     process = psutil.Process()
     return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
 
 
 def is_alive(identity: str | None) -> bool:
-    """Whether the process that opened a run still lives; on another host it is given the benefit of the doubt."""
+    """Whether the process that opened a run is still running; one on another host is taken to be."""
     if identity is None:
         return True
     host, pid, started = identity.rsplit(":", 2)

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from aebench.errors import AebenchError, one_line
+from aebench.planning.cells import Status
 from aebench.planning.planner import Plan
-from aebench.planning.specs import EvaluationSpec, TrainingSpec
-from aebench.report.diagrams import critical_difference
-from aebench.results.matrix import LAYOUT, CellResult, MatrixResults, Values, Variant, tasks_of
+from aebench.planning.specs import EvaluationSpec
+from aebench.results.description import results_of
+from aebench.results.matrix import MatrixResults
+from aebench.tracking import schema
+from aebench.tracking.artifacts import log_files, read_file
 from aebench.tracking.connection import check_answers, store_uri
 from aebench.tracking.liveness import is_alive
-from aebench.tracking.writer import DESCRIPTION, KIND, LONGEST_TAG, PROCESS, MatrixRun
+from aebench.tracking.runs import RunEnd, Runs
+from aebench.tracking.schema import Kind, StoredCell
+from aebench.tracking.writer import MatrixRun
 
-TRAINING_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI then opens with runs, not traces
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A cell that `run_id` holds as `ok`; `origin` is the run that computed it and has its pictures."""
-
-    run_id: str
-    origin: str
-    values: Values
+R = TypeVar("R")
 
 
 class Store:
@@ -58,123 +50,122 @@ class Store:
         self.experiment = experiment
         try:
             self._client = MlflowClient()
-            self._found: Experiment | None = self._client.get_experiment_by_name(experiment)
+            self._existing: Experiment | None = self._client.get_experiment_by_name(experiment)
         except MlflowException as error:
             raise AebenchError(f"the tracking store {self.uri} cannot be used: {one_line(error)}") from error
-        if self._found is not None and self._found.lifecycle_stage != "active":
+        if self._existing is not None and self._existing.lifecycle_stage != "active":
             raise AebenchError(
                 f"experiment '{experiment}' was deleted; restore it in the MLflow UI, or choose another (--experiment)"
             )
 
     def close_dead_runs(self) -> int:
-        """Mark runs that a process left RUNNING when it died as KILLED; returns how many there were."""
-        dead = [run for run in self._runs("attributes.status = 'RUNNING'") if not is_alive(run.data.tags.get(PROCESS))]
+        """Mark as KILLED the runs whose process died and left them RUNNING; returns how many there were."""
+        dead = [run for run in self._search(schema.RUNNING) if not is_alive(run.data.tags.get(schema.PROCESS))]
         for run in dead:
-            self._client.set_terminated(run.info.run_id, "KILLED")
+            self._client.set_terminated(run.info.run_id, RunEnd.KILLED)
         return len(dead)
 
-    def finished(self, cells: Iterable[EvaluationSpec]) -> dict[str, Finished]:
-        """Cells by hash that are already `ok` somewhere in the experiment."""
+    def finished(self, cells: Iterable[EvaluationSpec]) -> dict[str, StoredCell]:
+        """Cells by hash that are already `ok` anywhere in the experiment, the newest of each."""
         wanted = {cell.hash for cell in cells}
-        found: dict[str, Finished] = {}
-        for run in self._runs(f"tags.`{KIND}` = 'model'"):
-            tags = run.data.tags
-            for key, value in tags.items():
-                cell = _between("cell.", key, ".hash")
-                if cell is None or value not in wanted or tags.get(f"cell.{cell}.status") != "ok":
-                    continue
-                origin = tags.get(f"cell.{cell}.from_run", run.info.run_id)
-                found.setdefault(value, Finished(run.info.run_id, origin, _values_of(cell, run)))
+        found: dict[str, StoredCell] = {}
+        for run in self._search(schema.of_kind(Kind.MODEL)):
+            for cell in schema.read_cells(run).values():
+                if cell.hash in wanted and cell.result.status is Status.OK:
+                    found.setdefault(cell.hash, cell)
         return found
 
-    def weights(self, trainings: Iterable[TrainingSpec]) -> dict[str, bytes]:
-        """Safetensors by training hash, for the trainings whose weights are already in the store."""
-        wanted = {training.hash for training in trainings}
-        found: dict[str, bytes] = {}
-        for run in self._runs(f"tags.`{KIND}` = 'model'"):
-            for key, value in run.data.tags.items():
-                slot = _between("training.", key, ".hash")
-                if slot is not None and value in wanted - set(found):
-                    content = self._download(run.info.run_id, f"weights/{slot}.safetensors")
-                    if content is not None:
-                        found[value] = content
-        return found
+    def copy_weights(self, hashes: Iterable[str], put: Callable[[bytes], R]) -> dict[str, R]:
+        """Hand the weights of trainings over, one at a time, so that never all of them are in memory.
+
+        Args:
+            hashes: of the trainings that are wanted.
+            put: called with the weights of each training in the store, as safetensors.
+
+        Returns:
+            What `put` returned, by hash of the training; a training without weights in the store is left out.
+        """
+        wanted = set(hashes)
+        copied: dict[str, R] = {}
+        for run in self._search(schema.of_kind(Kind.MODEL)):
+            for key, training_hash in schema.training_hashes(run).items():
+                if training_hash in wanted and training_hash not in copied:
+                    path = f"{schema.WEIGHTS_FOLDER}/{schema.weights_name(key)}"
+                    weights = read_file(self._client, run.info.run_id, path)
+                    if weights is not None:
+                        copied[training_hash] = put(weights)
+            if len(copied) == len(wanted):
+                break
+        return copied
 
     def open_matrix(self, plan: Plan, *, new: bool) -> MatrixRun:
-        """The run that collects this matrix's results: an interrupted one of the same matrix goes on, unless `new`."""
-        if self._found is None:
+        """The run that collects a matrix's results: an interrupted one of the same matrix goes on, unless `new`."""
+        if self._existing is None:
             try:
-                identity = self._client.create_experiment(self.experiment, tags=TRAINING_KIND)
+                identity = self._client.create_experiment(self.experiment, tags=schema.TRAINING_EXPERIMENT)
             except MlflowException as error:
                 raise AebenchError(f"experiment '{self.experiment}' cannot be created: {one_line(error)}") from error
-            self._found = self._client.get_experiment(identity)
+            self._existing = self._client.get_experiment(identity)
         # Models are logged under the experiment that the fluent interface points at.
-        mlflow.set_experiment(experiment_id=self._found.experiment_id)
+        mlflow.set_experiment(experiment_id=self._existing.experiment_id)
+        runs = Runs(self._client, self._existing.experiment_id)
         newest = None if new else self._newest_parent()
-        if newest is not None and (newest.data.tags.get("matrix") != plan.matrix or newest.info.status == "RUNNING"):
-            newest = None
-        children = self._children(newest.info.run_id) if newest is not None else []
-        return MatrixRun(self._client, self._found.experiment_id, plan, newest, children)
+        if newest is None or not _is_of(plan, newest) or newest.info.status == "RUNNING":
+            return MatrixRun(runs, plan)
+        children = {schema.row_of(run): run.info.run_id for run in self._children(newest)}
+        return MatrixRun(runs, plan, newest.info.run_id, children)
 
     def results(self, parent_id: str | None = None) -> MatrixResults:
         """The newest matrix of the experiment, or the one under this run.
 
         Raises:
-            AebenchError: there is none.
+            AebenchError: there is none, or this version cannot read it.
         """
         parent = self._client.get_run(parent_id) if parent_id else self._newest_parent()
         if parent is None:
-            raise AebenchError(f"no results in experiment '{self.experiment}' of {self.uri}; 'aebench run' makes some")
+            raise AebenchError(
+                f"no results in experiment '{self.experiment}' of {self.uri}; 'aebench run' creates them"
+            )
         description = self._description(parent)
         if description is None:
             raise AebenchError(
-                f"run {parent.info.run_id} of '{self.experiment}' has no {DESCRIPTION}: run the matrix again"
+                f"run {parent.info.run_id} of '{self.experiment}' has no {schema.DESCRIPTION_FILE}: "
+                "run the matrix again"
             )
-        if description["layout"] > LAYOUT:
-            raise AebenchError(
-                f"the newest matrix in '{self.experiment}' was written by a newer aebench "
-                f"(layout {description['layout']}, this one reads up to {LAYOUT}); upgrade aebench"
-            )
-        rows = {(run.data.tags["model"], int(run.data.tags["seed"])): run for run in self._children(parent.info.run_id)}
-        cells = tuple(_cell_result(cell, rows.get((cell["model"], cell["seed"]))) for cell in description["cells"])
-        return MatrixResults(
-            description["matrix"],
-            description["dataset"]["name"],
-            tuple(model["label"] for model in description["models"]),
-            tasks_of(description),
-            cells,
-            frozenset(model["label"] for model in description["models"] if model.get("baseline")),
-            {model["label"]: Variant(model["name"], model["params"]) for model in description["models"]},
-        )
+        found = {
+            (*schema.row_of(run), key): cell.result
+            for run in self._children(parent)
+            for key, cell in schema.read_cells(run).items()
+        }
+        try:
+            return results_of(description, found)
+        except AebenchError as error:
+            raise AebenchError(f"experiment '{self.experiment}': {error}") from error
 
-    def describe(self, parent_id: str, results: MatrixResults) -> None:
-        """Show the table of results as the description of a matrix's run, and who can be told from whom in pictures."""
-        self._client.set_tag(parent_id, MLFLOW_RUN_NOTE, results.to_markdown()[:LONGEST_TAG])
-        for task in results.tasks if results.is_repeated else ():
-            ranking = results.ranking(task)
-            if ranking is not None:
-                figure = critical_difference(results, task, ranking)
-                self._client.log_figure(parent_id, figure, f"rankings/{task.name}.png")
+    def describe(self, parent_id: str, note: str, rankings: Mapping[str, bytes]) -> None:
+        """Show `note`, in Markdown, as the description of a matrix's run, and keep diagrams of its rankings by name."""
+        self._client.set_tag(parent_id, schema.NOTE, note[: schema.LONGEST_TAG])
+        log_files(self._client, parent_id, schema.RANKINGS_FOLDER, rankings)
 
     def holds(self, plan: Plan) -> bool:
-        """Whether the newest matrix is this one, with every cell done."""
+        """Whether the newest matrix is this one, with every cell `ok` or skipped."""
         parent = self._newest_parent()
-        if parent is None or parent.data.tags.get("matrix") != plan.matrix or self._description(parent) is None:
+        if parent is None or not _is_of(plan, parent) or self._description(parent) is None:
             return False
-        return set(self.results(parent.info.run_id).count()) <= {"ok", "skipped"}
+        return set(self.results(parent.info.run_id).count()) <= {Status.OK, Status.SKIPPED}
 
-    def _children(self, parent_id: str) -> list[Run]:
-        return list(self._runs(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'"))
+    def _children(self, parent: Run) -> Iterator[Run]:
+        return self._search(schema.children_of(parent.info.run_id))
 
     def _newest_parent(self) -> Run | None:
-        return next(self._runs(f"tags.`{KIND}` = 'matrix'"), None)
+        return next(self._search(schema.of_kind(Kind.MATRIX)), None)
 
-    def _runs(self, filter_string: str) -> Iterator[Run]:
+    def _search(self, filter_string: str) -> Iterator[Run]:
         """The experiment's runs, newest first."""
         token = None
-        while self._found is not None:
+        while self._existing is not None:
             page = self._client.search_runs(
-                [self._found.experiment_id],
+                [self._existing.experiment_id],
                 filter_string,
                 ViewType.ACTIVE_ONLY,
                 max_results=500,
@@ -187,16 +178,9 @@ class Store:
                 return
 
     def _description(self, parent: Run) -> dict[str, Any] | None:
-        """The matrix as it was planned; None where a kill came first, or somebody deleted it."""
-        content = self._download(parent.info.run_id, DESCRIPTION)
+        """The matrix as it was planned; None if the run was killed before it was written, or it was deleted."""
+        content = read_file(self._client, parent.info.run_id, schema.DESCRIPTION_FILE)
         return None if content is None else json.loads(content)
-
-    def _download(self, run_id: str, path: str) -> bytes | None:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                return Path(self._client.download_artifacts(run_id, path, folder)).read_bytes()
-            except (MlflowException, OSError):  # never written, or deleted by hand
-                return None
 
 
 def newest_experiment(uri: str | None) -> str:
@@ -207,38 +191,12 @@ def newest_experiment(uri: str | None) -> str:
     try:
         experiments = {experiment.experiment_id: experiment.name for experiment in client.search_experiments()}
         runs = client.search_runs(
-            list(experiments), f"tags.`{KIND}` = 'matrix'", max_results=1, order_by=["attributes.start_time DESC"]
+            list(experiments), schema.of_kind(Kind.MATRIX), max_results=1, order_by=["attributes.start_time DESC"]
         )
     except MlflowException as error:
         raise AebenchError(f"the tracking store {checked} cannot be used: {one_line(error)}") from error
     return experiments[runs[0].info.experiment_id] if runs else "aebench-digits"
 
 
-def _cell_result(cell: Mapping[str, Any], run: Run | None) -> CellResult:
-    held_out = cell.get("held_out")
-    key = cell["task"] if held_out is None else f"{cell['task']}.without_{held_out}"
-    tags = run.data.tags if run is not None else {}
-    status = tags.get(f"cell.{key}.status", "pending")
-    values = _values_of(key, run) if run is not None and status == "ok" else Values()
-    reason = None if status == "ok" else tags.get(f"cell.{key}.reason")  # an earlier failure's reason may linger
-    return CellResult(
-        cell["model"], cell["task"], cell["seed"], status, reason, values.metrics, values.absent, held_out
-    )
-
-
-def _values_of(key: str, run: Run) -> Values:
-    """A cell's metrics, those that are not finite among them, and the reasons of those that are absent."""
-    absent_prefix = f"cell.{key}.absent."
-    metrics: dict[str, float] = {}
-    recorded: dict[str, float | str] = {**run.data.tags, **run.data.metrics}
-    for name, value in recorded.items():
-        metric = name.removeprefix(f"{key}.")
-        if metric != name and "." not in metric:
-            metrics[metric] = float(value)
-    tags = run.data.tags.items()
-    absent = {name.removeprefix(absent_prefix): reason for name, reason in tags if name.startswith(absent_prefix)}
-    return Values(metrics, absent)
-
-
-def _between(prefix: str, text: str, suffix: str) -> str | None:
-    return text[len(prefix) : -len(suffix)] if text.startswith(prefix) and text.endswith(suffix) else None
+def _is_of(plan: Plan, parent: Run) -> bool:
+    return bool(parent.data.tags.get(schema.MATRIX) == plan.matrix)

@@ -1,0 +1,337 @@
+"""A matrix as it is recorded in a real store: runs, metrics, files, what is reused, and how runs end."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from aebench.contracts import Autoencoder
+from aebench.planning.cells import Status
+from aebench.tracking import MatrixRun, Store
+from aebench.tracking.runs import Runs
+from aebench.training.records import EpochLosses, TrainingResult
+
+RESULT = TrainingResult((EpochLosses(1, "end to end", 9.0, 8.0, 1.0, 9.5),), 1.5, 100, 10, 5)
+
+
+@pytest.fixture
+def client(mlflow_store):
+    return MlflowClient(mlflow_store)
+
+
+@pytest.fixture
+def open_store(mlflow_store, new_experiment):
+    """open_store(): the store of one new experiment, as another process would open it."""
+    name, _ = new_experiment()
+    return lambda: Store(mlflow_store, name)
+
+
+@pytest.fixture
+def status_of(client):
+    """status_of(parent_id): how the matrix's runs ended, by model and seed; its own under None."""
+
+    def status_of(parent_id):
+        parent = client.get_run(parent_id)
+        filter_string = f"tags.`mlflow.parentRunId` = '{parent_id}'"
+        children = client.search_runs([parent.info.experiment_id], filter_string)
+        rows = {(run.data.tags["model"], int(run.data.tags["seed"])): run.info.status for run in children}
+        return {None: parent.info.status} | rows
+
+    return status_of
+
+
+def _ok(spec, value=0.5):
+    return CellResult.of(spec, Status.OK, metrics=dict.fromkeys(("auroc", "recall"), value), seconds=2.0)
+
+
+def _record(target, plan, status=Status.OK):
+    for spec in plan.cells:
+        if spec.skip is not None:
+            target.record_skipped(spec)
+        elif status is Status.OK:
+            target.record_cell(spec, _ok(spec), {})
+        else:
+            target.record_cell(spec, spec.result(status, reason="no luck"), {})
+
+
+def _record_and_raise(target, spec, result, error):
+    with target:
+        target.record_cell(spec, result, {})
+        raise error
+
+
+def _row(spec):
+    return spec.training.label, spec.training.seed
+
+
+def _rows(plan):
+    return {_row(cell) for cell in plan.cells}
+
+
+def _run_of(client, parent_id, spec):
+    parent = client.get_run(parent_id)
+    row = f"tags.model = '{spec.training.label}' and tags.seed = '{spec.training.seed}'"
+    (run,) = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent_id}' and {row}")
+    return run
+
+
+def _folder(run):
+    return Path(run.info.artifact_uri.removeprefix("file://"))
+
+
+def test_a_recorded_matrix_is_read_back(open_store, status_of, rotation):
+    with open_store().open_matrix(rotation, new=False) as target:
+        _record(target, rotation)
+    assert set(status_of(target.parent_id).values()) == {"FINISHED"}
+    assert set(status_of(target.parent_id)) == {None, *_rows(rotation)}
+    results = open_store().results()
+    assert results.matrix == rotation.matrix
+    assert {(cell.model, cell.seed, cell.key) for cell in results.cells} == {
+        (cell.training.label, cell.training.seed, cell.key) for cell in rotation.cells
+    }
+    for cell, spec in zip(results.cells, rotation.cells, strict=True):
+        if spec.skip is None:
+            assert (cell.status, cell.metrics) == (Status.OK, {"auroc": 0.5, "recall": 0.5})
+        else:
+            assert (cell.status, cell.reason) == (Status.SKIPPED, spec.skip)
+    assert open_store().holds(rotation)
+
+
+def test_the_mean_over_held_out_classes_is_recorded_with_the_last_of_them(open_store, client, rotation):
+    row = ("vae", 0)
+    first, second = (cell for cell in rotation.cells if cell.training.in_rotation and _row(cell) == row)
+    with open_store().open_matrix(rotation, new=False) as target:
+        target.record_cell(first, _ok(first, 0.25), {})
+        assert "anomaly_detection.auroc" not in _run_of(client, target.parent_id, first).data.metrics
+        target.record_cell(second, _ok(second, 0.75), {})
+    assert _run_of(client, target.parent_id, first).data.metrics["anomaly_detection.auroc"] == 0.5
+
+
+def test_files_are_recorded_under_their_own_names(open_store, client, rotation, tmp_path):
+    spec = next(cell for cell in rotation.cells if cell.training.in_rotation)
+    stored = tmp_path / "a-content-hash"
+    stored.write_bytes(b"pixels")
+    with open_store().open_matrix(rotation, new=False) as target:
+        target.record_cell(spec, _ok(spec), {"curve.png": stored})
+    folder = (
+        _folder(_run_of(client, target.parent_id, spec)) / "anomaly_detection" / f"without_{spec.training.held_out}"
+    )
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {"curve.png": b"pixels"}
+    assert not (folder / "curve.png").is_symlink()
+
+
+def test_a_failed_cell_keeps_its_traceback_and_fails_its_run_and_the_matrix(open_store, client, status_of, rotation):
+    failing, *others = (cell for cell in rotation.cells if cell.skip is None)
+    with open_store().open_matrix(rotation, new=False) as target:
+        for spec in rotation.cells:
+            if spec.skip is not None:
+                target.record_skipped(spec)
+        result = CellResult.of(failing, Status.FAILED, reason="no luck", traceback="Traceback: no luck")
+        target.record_cell(failing, result, {})
+        for spec in others:
+            target.record_cell(spec, _ok(spec), {})
+    expected = dict.fromkeys([None, *_rows(rotation)], "FINISHED") | {None: "FAILED", _row(failing): "FAILED"}
+    assert status_of(target.parent_id) == expected
+    folder = _folder(_run_of(client, target.parent_id, failing)) / failing.key
+    assert (folder / "error.txt").read_text() == "Traceback: no luck"
+    assert not open_store().holds(rotation)
+    (failed,) = (cell for cell in open_store().results().cells if cell.status is Status.FAILED)
+    assert (failed.task, failed.reason) == (failing.task, "no luck")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED"), (ValueError, "FAILED")]
+)
+def test_an_interrupted_matrix_leaves_no_run_open(open_store, status_of, rotation, error, status):
+    target = open_store().open_matrix(rotation, new=False)
+    first, *_ = (cell for cell in rotation.cells if cell.skip is None)
+    with pytest.raises(error):
+        _record_and_raise(target, first, _ok(first), error)
+    assert set(status_of(target.parent_id).values()) == {status}
+
+
+def test_an_interruption_while_runs_are_opened_leaves_none_open(client, new_experiment, status_of, rotation):
+    class Interrupted(Runs):
+        def log_dataset(self, run_id, info):
+            raise KeyboardInterrupt
+
+    _, experiment_id = new_experiment()
+    target = MatrixRun(Interrupted(client, experiment_id), rotation)
+    with pytest.raises(KeyboardInterrupt):
+        target.__enter__()
+    assert set(status_of(target.parent_id).values()) == {"KILLED"}
+
+
+def test_an_interrupted_matrix_goes_on_in_its_runs(open_store, client, status_of, rotation):
+    todo = [cell for cell in rotation.cells if cell.skip is None]
+    first = next(cell for cell in todo if cell.training.in_rotation)
+    target = open_store().open_matrix(rotation, new=False)
+    with pytest.raises(KeyboardInterrupt):
+        _record_and_raise(target, first, _ok(first, 0.25), KeyboardInterrupt)
+    store = open_store()
+    finished = store.finished(rotation.cells)
+    assert set(finished) == {first.hash}
+    with store.open_matrix(rotation, new=False) as continued:
+        for spec in rotation.cells:
+            if spec.skip is not None:
+                continued.record_skipped(spec)
+            elif spec.hash in finished:
+                continued.record_reused(spec, finished[spec.hash])
+            else:
+                continued.record_cell(spec, _ok(spec, 0.75), {})
+    assert continued.parent_id == target.parent_id
+    assert set(status_of(target.parent_id).values()) == {"FINISHED"}
+    run = _run_of(client, target.parent_id, first)
+    assert run.data.metrics["anomaly_detection.auroc"] == 0.5
+    assert "cell.anomaly_detection.without_1.from_run" not in run.data.tags
+
+
+def test_cells_of_another_matrix_are_reused_and_name_the_run_with_their_pictures(open_store, client, lay_out):
+    one = lay_out(models=["vae"], tasks=["sampling"])
+    two = lay_out(models=[{"name": "vae", "label": "renamed"}, "shallow"], tasks=["sampling"])
+    three = lay_out(models=[{"name": "vae", "label": "renamed"}], tasks=["sampling"])
+    (spec,) = one.cells
+    with open_store().open_matrix(one, new=False) as first:
+        first.record_cell(spec, CellResult.of(spec, Status.OK, metrics={"recall": 0.5, "x": float("inf")}), {})
+    origin = _run_of(client, first.parent_id, spec).info.run_id
+    for plan in (two, three):
+        store = open_store()
+        finished = store.finished(plan.cells)
+        assert finished[spec.hash].origin == origin
+        with store.open_matrix(plan, new=False) as target:
+            target.record_reused(plan.cells[0], finished[spec.hash])
+        run = _run_of(client, target.parent_id, plan.cells[0])
+        assert run.data.tags["cell.sampling.from_run"] == origin
+        reused = open_store().results(target.parent_id).cells[0]
+        assert (reused.model, reused.status) == ("renamed", Status.OK)
+        assert reused.metrics == {"recall": 0.5, "x": float("inf")}
+
+
+def test_only_cells_that_are_ok_are_finished(open_store, rotation):
+    with open_store().open_matrix(rotation, new=False) as target:
+        _record(target, rotation, Status.FAILED)
+    assert open_store().finished(rotation.cells) == {}
+
+
+def test_a_fresh_matrix_has_runs_of_its_own(open_store, rotation):
+    parents = []
+    for new in (False, False, True):
+        with open_store().open_matrix(rotation, new=new) as target:
+            parents.append(target.parent_id)
+    assert parents[0] == parents[1] != parents[2]
+
+
+def test_a_training_is_recorded_with_its_weights(open_store, client, rotation, tmp_path):
+    training = rotation.trainings[0]
+    weights = tmp_path / "a-content-hash"
+    weights.write_bytes(b"weights")
+    with open_store().open_matrix(rotation, new=False) as target:
+        target.record_training(training, RESULT, "cpu", weights, None)
+    run = _run_of(client, target.parent_id, rotation.cells[0])
+    key = training.training_key
+    for name in ("seconds", "images_seen", "optimizer_steps", "parameters"):
+        assert run.data.metrics[f"train.{key}.{name}"] == getattr(RESULT, name)
+    assert run.data.tags[f"training.{key}.hash"] == training.hash
+    assert "does not load" in run.data.tags[f"training.{key}.model_not_logged"]
+    assert (_folder(run) / "weights" / f"{key}.safetensors").read_bytes() == b"weights"
+
+
+def test_curves_longer_than_a_batch_are_recorded_whole(open_store, client, rotation, tmp_path):
+    training = rotation.trainings[0]
+    weights = tmp_path / "weights"
+    weights.touch()
+    epochs = tuple(EpochLosses(epoch, "end to end", 1.0, 1.0, 1.0, 1.0) for epoch in range(1, 302))
+    with open_store().open_matrix(rotation, new=False) as target:
+        target.record_training(training, TrainingResult(epochs, 1.5, 100, 10, 5), "cpu", weights, None)
+    run_id = _run_of(client, target.parent_id, rotation.cells[0]).info.run_id
+    for name in ("total", "reconstruction", "penalty", "validation"):
+        curve = client.get_metric_history(run_id, f"train.{training.training_key}.{name}")
+        assert sorted(metric.step for metric in curve) == list(range(1, 302))
+
+
+def test_weights_are_copied_one_by_one_for_the_trainings_that_are_wanted(open_store, rotation, tmp_path):
+    first, second, third, *_ = rotation.trainings
+    with open_store().open_matrix(rotation, new=False) as target:
+        for training in (first, second):
+            weights = tmp_path / training.hash
+            weights.write_bytes(training.hash.encode())
+            target.record_training(training, RESULT, "cpu", weights, None)
+    seen = Counter()
+
+    def put(content):
+        seen[content] += 1
+        return content.decode().upper()
+
+    assert open_store().copy_weights([second.hash, third.hash], put) == {second.hash: second.hash.upper()}
+    assert seen == {second.hash.encode(): 1}
+
+
+def test_a_model_that_cannot_be_exported_says_so_and_costs_nothing(open_store, client, rotation, tmp_path):
+    class Unexportable(Autoencoder):
+        def forward(self, x):
+            raise RuntimeError("not in an export")
+
+    training = rotation.trainings[0]
+    weights = tmp_path / "weights"
+    weights.touch()
+    with open_store().open_matrix(rotation, new=False) as target:
+        model = Unexportable(rotation.dataset.input_shape, 2).eval()
+        target.record_training(training, RESULT, "cpu", weights, model)
+    tags = _run_of(client, target.parent_id, rotation.cells[0]).data.tags
+    assert "not in an export" in tags[f"training.{training.training_key}.model_not_logged"]
+    assert tags[f"training.{training.training_key}.hash"] == training.hash
+
+
+@pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # mlflow, at its first import for pyfunc
+def test_an_exported_model_loads_without_its_plugin(open_store, client, rotation, tmp_path, build):
+    import mlflow
+
+    training = rotation.trainings[0]
+    weights = tmp_path / "weights"
+    weights.touch()
+    with open_store().open_matrix(rotation, new=False) as target:
+        model = build("shallow").eval()
+        target.record_training(training, RESULT, "cpu", weights, model)
+    run = _run_of(client, target.parent_id, rotation.cells[0])
+    assert f"training.{training.training_key}.model_not_logged" not in run.data.tags
+    (logged,) = client.search_logged_models([run.info.experiment_id])
+    assert logged.name == training.training_key
+    loaded = mlflow.pytorch.load_model(logged.model_uri)
+    x = torch.rand(3, *rotation.dataset.input_shape)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), model(x))
+
+
+def test_the_accuracy_of_the_reference_classifier_is_a_metric_of_the_matrix(open_store, client, rotation):
+    with open_store().open_matrix(rotation, new=False) as target:
+        target.record_reference_classifier(0.97)
+    assert client.get_run(target.parent_id).data.metrics == {"reference_classifier.accuracy": 0.97}
+
+
+def test_a_matrix_is_described_by_its_table_and_diagrams(open_store, client, rotation):
+    store = open_store()
+    with store.open_matrix(rotation, new=False) as target:
+        pass
+    store.describe(target.parent_id, "| model |" + "x" * 20_000, {"sampling.png": b"pixels"})
+    run = client.get_run(target.parent_id)
+    assert run.data.tags["mlflow.note.content"].startswith("| model |xxx")
+    assert (_folder(run) / "rankings" / "sampling.png").read_bytes() == b"pixels"
+    assert json.loads((_folder(run) / "matrix.json").read_text())["matrix"] == rotation.matrix
+
+
+def test_runs_whose_process_died_are_closed(open_store, client, status_of, rotation):
+    store = open_store()
+    target = store.open_matrix(rotation, new=False).__enter__()
+    assert store.close_dead_runs() == 0
+    client.set_tag(target.parent_id, "aebench.process", _without_start_time(client, target.parent_id))
+    assert store.close_dead_runs() == 1
+    assert Counter(status_of(target.parent_id).values()) == {"KILLED": 1, "RUNNING": len(_rows(rotation))}
+    target.__exit__(None, None, None)
+
+
+def _without_start_time(client, run_id):
+    """The process that opened a run, had it started at another time: a process that has ended since."""
+    return client.get_run(run_id).data.tags["aebench.process"].rpartition(":")[0] + ":1.00"
