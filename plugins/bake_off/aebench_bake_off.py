@@ -41,21 +41,25 @@ FIGURES = {
     ("kmnist", "classification"): (0.1126, 0.4547, 0.2598, 0.1257, 0.4952, 0.4011, 0.3669, 0.4674, 0.4731),
     ("kmnist", "anomaly"): (0.596, 0.531, 0.642, 0.557, 0.528, 0.547, 0.530, 0.558, 0.590),
 }
+FLOOR = PublishedFigures("mnist", "floor", {"vanilla": 0.4364})  # one for all models, of vanilla's encoder
 
 ARTICLE = Procedure(
     "article",
-    "sampled codes, a short probe, the signed sum as anomaly score, stacked trained on pixels",
+    "sampled codes, a short probe with random features as its floor, the signed sum as anomaly score, stacked trained "
+    "on pixels",
     {
         "reconstruction": ("reconstruction", "bce_stochastic"),
         "classification": ("classification", "short_probe_accuracy"),
-        "floor": ("classification", "from_scratch_accuracy"),
+        # Nearest to the published .4364; after 20 epochs, the article's budget for its classifier, it is lower.
+        "floor": ("classification", "random_features_60_epochs_accuracy"),
         "anomaly": ("anomaly_detection", "signed_sum_auroc"),
     },
     variants={"stacked": {"objective": "pixels"}},
 )
 SOUND = Procedure(
     "sound",
-    "deterministic codes, a converged probe, the reconstruction error as anomaly score, numbers in place of pictures",
+    "deterministic codes, a converged probe with training from scratch as its floor, the reconstruction error as "
+    "anomaly score, numbers in place of pictures",
     {
         "reconstruction": ("reconstruction", "bce"),
         "classification": ("classification", "accuracy"),
@@ -179,7 +183,7 @@ def digits_run_into_each_other(measured: Measured) -> Draws:
     return _least(measured, "overlap", FIVE) > 2 * PAIRS_IN_GROUPS
 
 
-@claim("5a. Classification: all but sparse beat training from scratch")
+@claim("5a. Classification: all but sparse beat the floor (article: random features; sound: training from scratch)")
 def all_but_sparse_beat_the_floor(measured: Measured) -> Draws:
     gains = [measured("classification", model) - measured("floor", model) for model in _others("sparse")]
     return np.min(gains, axis=0) > 0
@@ -197,7 +201,7 @@ def the_constraint_costs_accuracy(measured: Measured) -> Draws:
     return _increases(measured, "classification", ("beta_vae_strict", "vae", "beta_vae_loose"))
 
 
-@claim("5d. Classification: sparse codes are worse than training from scratch")
+@claim("5d. Classification: sparse is below the floor (article: random features; sound: training from scratch)")
 def sparse_is_below_the_floor(measured: Measured) -> Draws:
     return measured("classification", "sparse") < measured("floor", "sparse")
 
@@ -235,9 +239,12 @@ def aebench_studies() -> list[StudyRecord]:
             summary="nine variants on six tasks; are stacked autoencoders obsolete?",
             source="Krokotsch 2021",
             procedures=(ARTICLE, SOUND),
-            published=tuple(
-                PublishedFigures(dataset, quantity, dict(zip(MODELS, values, strict=True)))
-                for (dataset, quantity), values in FIGURES.items()
+            published=(
+                *(
+                    PublishedFigures(dataset, quantity, dict(zip(MODELS, values, strict=True)))
+                    for (dataset, quantity), values in FIGURES.items()
+                ),
+                FLOOR,
             ),
             claims=tuple(CLAIMS),
         )

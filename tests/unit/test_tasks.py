@@ -41,15 +41,13 @@ class Constant(Identity):
 
 @pytest.fixture
 def evaluate(registry, digits, build, reference_classifier):
-    """evaluate(task, model, data): the evaluation with default parameters."""
+    """evaluate(task, model, data): the evaluation with default parameters; a fresh model is vanilla's."""
 
-    def evaluate(name, model, data=None, held_out=None, **params):
+    def evaluate(name, model, data=None, held_out=None, fresh_model=lambda: build("vanilla", SHAPE, 20), **params):
         task = registry.task(name).record
         data = data or digits
         seen_by = reference_classifier if task.needs_reference_classifier and data.classes else None
-        context = Context(
-            task.params(**params), torch.device("cpu"), 7, held_out, lambda: build("vanilla", SHAPE, 20), seen_by
-        )
+        context = Context(task.params(**params), torch.device("cpu"), 7, held_out, fresh_model, seen_by)
         evaluation = task.evaluate(model.eval().requires_grad_(False), data, context)
         assert {*evaluation.metrics, *evaluation.absent} == {metric.name for metric in task.metrics}
         return evaluation
@@ -230,6 +228,40 @@ def test_classification(evaluate, build, train, digits):
         evaluate("classification", Identity(), one_class)
     assert evaluate("classification", Identity(), labelled_per_class=1).metrics["accuracy"] < metrics["accuracy"]
     assert metrics["from_scratch_accuracy"] > 0.3
+
+
+def test_what_learns_in_each_floor_of_classification(evaluate, build):
+    """Random features: batch norm's statistics alone; frozen: nothing; from scratch: all parameters."""
+    built = []
+
+    def fresh_model():
+        built.append(build("vanilla", SHAPE, 20))
+        return built[-1]
+
+    evaluate("classification", Identity(), fresh_model=fresh_model)
+    before = build("vanilla", SHAPE, 20)
+    weights = {name for name, _ in before.encoder.named_parameters()}
+    statistics = before.encoder.state_dict().keys() - weights
+    assert statistics
+
+    def changed(model):
+        after = model.encoder.state_dict()
+        return {name for name, value in before.encoder.state_dict().items() if not torch.equal(value, after[name])}
+
+    found = [changed(model) for model in built]
+    assert sorted(found, key=len) == [set(), statistics, statistics | weights]
+
+
+def test_random_features_without_batch_norm_are_frozen(evaluate):
+    metrics = evaluate("classification", Identity(), fresh_model=Identity).metrics
+    assert metrics["random_features_accuracy"] == metrics["frozen_random_accuracy"] > 0.2
+    assert metrics["random_features_60_epochs_accuracy"] > metrics["random_features_accuracy"] + 0.1
+
+
+@pytest.mark.parametrize("name", ["pca", "raw_pixels", "shallow", "vq_vae", "vae"])
+def test_the_floors_of_classification_suit_every_kind_of_model(evaluate, build, name):
+    metrics = evaluate("classification", build(name), fresh_model=lambda: build(name)).metrics
+    assert all(0 <= value <= 1 for value in metrics.values())
 
 
 def test_the_frozen_model_is_not_changed(evaluate, build):
