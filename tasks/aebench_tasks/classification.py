@@ -1,4 +1,4 @@
-"""What a linear layer can read off the codes when few labels are known."""
+"""Classification: linear classifiers of the codes, fitted on few labels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,12 @@ RANDOM_FEATURES_EPOCHS = (20, 60)  # the article's budget of its classifier, and
 
 
 class ClassificationParams(Params):
-    """Share of the training images whose labels are known, and at least how many per class on average."""
+    """How many labels are known.
+
+    Attributes:
+        labelled_share: share of the training images.
+        labelled_per_class: mean number per class that are known at least.
+    """
 
     labelled_share: float = Field(default=0.01, gt=0, le=1)
     labelled_per_class: int = Field(default=10, gt=0)
@@ -82,7 +87,7 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
 
 
 def _labelled(data: ImageDataset, context: Context) -> Split:
-    """A random part of the training images, the same for every model."""
+    """A random subset of the training images, the same for every model."""
     params, n = context.params, len(data.train)
     size = max(round(params.labelled_share * n), params.labelled_per_class * len(data.classes))
     chosen = np.sort(context.rng().permutation(n)[:size])

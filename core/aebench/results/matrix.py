@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from aebench.planning.planner import Plan
-from aebench.results.statistics import Ranking, interval, rank
+from aebench.results.statistics import Ranking, confidence_interval, rank
 
 LAYOUT = 2  # of the description stored with every matrix; raise it when its meaning changes
 
@@ -165,7 +165,7 @@ class MatrixResults:
             absent = any(task.primary.name in cell.absent for cell in cells)
             return "absent" if absent else "–" if statuses == {"skipped"} else "pending"
         text = f"{fmean(values):.4g}" if abs(fmean(values)) >= 1 else f"{fmean(values):.3f}"
-        found, ranking = interval(values), self.ranking(task)
+        found, ranking = confidence_interval(values), self.ranking(task)
         if found is not None:
             noticeable = found.half_width > 1e-9 * abs(found.mean)
             text += f" ± {found.half_width:.2g}" if noticeable else " ± 0"
@@ -215,7 +215,7 @@ class MatrixResults:
         entries = []
         for model in ranking.order if ranking is not None else ():
             values = self.values(model, task)
-            found = interval(values)
+            found = confidence_interval(values)
             entry = {"model": model, "mean": fmean(values)}
             if found is not None and ranking is not None:
                 entry |= {"low": found.low, "high": found.high, "place": ranking.place(model)}
