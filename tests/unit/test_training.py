@@ -114,10 +114,6 @@ def test_a_model_without_gradients_fits_itself(digits):
     assert (model.reconstruct(x) - x).square().mean() < 0.3 * (x - x.mean(dim=0)).square().mean()
 
 
-def test_no_shipped_model_fits_itself(build):
-    assert not isinstance(build("vanilla"), SelfFitting)
-
-
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", ["vanilla", "stacked", "sparse", "denoising", "vae", "vq_vae"])
 def test_a_training_on_cuda_agrees_with_one_on_the_cpu(build, digits, name):
