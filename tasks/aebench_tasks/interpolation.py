@@ -96,11 +96,11 @@ def _pairs(test: Split, pairs: int, context: Context) -> tuple[Tensor, Tensor]:
 def _shown_pair(data: ImageDataset, context: Context) -> tuple[Tensor, Tensor]:
     """The first test image of each of the two classes; without such classes, the first two images."""
     labels = data.test.labels
-    found: list[int] = []
+    positions: list[int] = []
     for position, label in enumerate((context.params.start, context.params.end)):
         matches = [] if labels is None else (labels == label).nonzero()[:, 0].tolist()
-        found.append(matches[0] if matches else position)
-    start, end = (data.test.x(slice(index, index + 1)) for index in found)
+        positions.append(matches[0] if matches else position)
+    start, end = (data.test.x(slice(index, index + 1)) for index in positions)
     return start, end
 
 

@@ -137,14 +137,14 @@ class MeasuredResults:
     def by_held_out(self, quantity: str, model: str) -> dict[int, BootstrapSamples]:
         task, metric = self._metric(quantity)
         row = self._row(model)
-        found: dict[int, dict[int, float]] = {}
+        by_class: dict[int, dict[int, float]] = {}
         for cell in self._results.of(row, task):
             if cell.held_out is not None and metric in cell.metrics:
-                found.setdefault(cell.held_out, {})[cell.seed] = cell.metrics[metric]
-        if len(found) < 2:
+                by_class.setdefault(cell.held_out, {})[cell.seed] = cell.metrics[metric]
+        if len(by_class) < 2:
             raise NotMeasured("only one class was held out; see held_out: all")
         reason = f"{row} has no {task}.{metric} for at least one held-out class"
-        return {held_out: self._bootstrap(self._complete(values, reason)) for held_out, values in found.items()}
+        return {held_out: self._bootstrap(self._complete(values, reason)) for held_out, values in by_class.items()}
 
     def best_in_task(self, model: str) -> BootstrapSamples:
         row = self._row(model)
@@ -162,12 +162,12 @@ class MeasuredResults:
     @cached_property
     def _primaries(self) -> dict[str, dict[str, list[float]]]:
         """By task and row, the primary metric by seed; without baselines and rows that lack a seed."""
-        found: dict[str, dict[str, list[float]]] = {}
+        primaries: dict[str, dict[str, list[float]]] = {}
         for task in self._results.tasks:
             ranking = self._results.ranking(task)
             rows = ranking.order if ranking is not None else ()
-            found[task.name] = {row: self._results.values(row, task) for row in rows}
-        return found
+            primaries[task.name] = {row: self._results.values(row, task) for row in rows}
+        return primaries
 
     def _metric(self, quantity: str) -> tuple[str, str]:
         if quantity not in self.procedure.quantities:
