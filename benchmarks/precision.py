@@ -1,8 +1,8 @@
 """Precision: every metric of the article's nine variants on MNIST, in bf16 beside fp32, over three seeds.
 
-Repetitions are paired by their seed. A metric can be told apart when a paired t-test says so after correction for the
-number of metrics (Benjamini & Hochberg 1995). Three pairs show large shifts only, which is why it is also counted how
-many means in bf16 lie within the 95 % interval of the mean in fp32.
+Runs are paired by their seed. A metric differs if a paired t-test is significant after correction for the number of
+metrics (Benjamini & Hochberg 1995). Three pairs reveal large differences only; therefore the benchmark also counts the
+means in bf16 that lie within the 95 % confidence interval of the mean in fp32.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
 from aebench.registry.loading import create_registry
-from aebench.results.statistics import adjusted_p_values, interval, paired_t_test
+from aebench.results.statistics import adjusted_p_values, confidence_interval, paired_t_test
 from benchmarks.scaling import MODELS
 from benchmarks.start_up import AEBENCH, run_command, store_in
 
 SEEDS = 3
-LEVEL = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 Values: TypeAlias = dict[tuple[str, str, str], dict[int, float]]  # (model, task, metric) -> a value by seed
 
 
@@ -40,7 +40,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def compare(full: Values, half: Values) -> dict[str, Any]:
-    """Print what can be told apart and the primary metrics, and return every comparison."""
+    """Print the metrics that differ and the primary metrics, and return every comparison."""
     pairs = {}
     for key in sorted(full, key=lambda key: key[1:]):
         seeds = sorted(full[key].keys() & half.get(key, {}).keys())
@@ -49,12 +49,12 @@ def compare(full: Values, half: Values) -> dict[str, Any]:
     varying = [key for key, (one, other) in pairs.items() if one != other]
     p_values = [paired_t_test(*pairs[key]) for key in varying]
     adjusted = dict(zip(varying, adjusted_p_values(p_values), strict=True))
-    apart = [".".join(key) for key in varying if adjusted[key] < LEVEL]
+    differing = [".".join(key) for key in varying if adjusted[key] < SIGNIFICANCE_LEVEL]
     inside = sum(_is_inside(*both) for both in pairs.values())
-    print(f"of {len(pairs)} metrics {len(apart)} can be told apart: {', '.join(apart) or 'none'}")
-    print(f"of the means in bf16 {inside} lie within the 95 % interval of those in fp32")
-    seemingly = sum(p < LEVEL for p in p_values)
-    print(f"(before correction {seemingly} would seem to be apart; by chance {LEVEL * len(varying):.0f} would)")
+    print(f"of {len(pairs)} metrics {len(differing)} differ significantly: {', '.join(differing) or 'none'}")
+    print(f"of the means in bf16 {inside} lie within the 95 % confidence interval of those in fp32")
+    uncorrected = sum(p < SIGNIFICANCE_LEVEL for p in p_values)
+    print(f"(without correction {uncorrected} would; {SIGNIFICANCE_LEVEL * len(varying):.0f} are expected by chance)")
     primary = {(name, task.record.primary.name) for name, task in create_registry().tasks.items()}
     for (model, task, metric), both in pairs.items():
         if (task, metric) in primary:
@@ -64,13 +64,13 @@ def compare(full: Values, half: Values) -> dict[str, Any]:
         {"metric": ".".join(key), "fp32": one, "bf16": other, "p": adjusted.get(key, 1.0)}
         for key, (one, other) in pairs.items()
     ]
-    return {"apart": apart, "inside": inside, "metrics": metrics}
+    return {"differing": differing, "inside": inside, "metrics": metrics}
 
 
 def _is_inside(one: list[float], other: list[float]) -> bool:
-    """Whether the mean of `other` lies within the 95 % interval of that of `one`."""
-    found = interval(one)
-    return found is not None and found.low <= fmean(other) <= found.high
+    """Whether the mean of `other` lies within the 95 % confidence interval of the mean of `one`."""
+    interval = confidence_interval(one)
+    return interval is not None and interval.low <= fmean(other) <= interval.high
 
 
 def _values(store: str, experiment: str) -> Values:
@@ -79,6 +79,6 @@ def _values(store: str, experiment: str) -> Values:
     values: Values = defaultdict(dict)
     for cell in cells:
         for metric, value in cell["metrics"].items():
-            if value is not None:  # it was not finite
+            if value is not None:  # null stands for a value that is not finite
                 values[cell["model"], cell["task"], metric][int(cell["seed"])] = value
     return dict(values)

@@ -82,8 +82,10 @@ def _no_fast_products() -> AbstractContextManager[object]:
 def _seconds(model: Autoencoder, data: ImageDataset) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    generators = {"batches": Generator().manual_seed(1), "noise": Generator().manual_seed(2)}
+    batches, noise = Generator().manual_seed(1), Generator().manual_seed(2)
     try:
-        return fit(model, data, epochs=1, batch_size=BATCH_SIZE, learning_rate=1e-3, **generators).seconds
+        return fit(
+            model, data, epochs=1, batch_size=BATCH_SIZE, learning_rate=1e-3, batches=batches, noise=noise
+        ).seconds
     finally:
         torch.set_num_threads(threads)

@@ -40,7 +40,8 @@ from aebench.training.records import TrainingResult
 
 if TYPE_CHECKING:
     from aebench.results.matrix import MatrixResults
-    from aebench.tracking.store import Store, StoredCell
+    from aebench.tracking.schema import StoredCell
+    from aebench.tracking.store import Store
     from aebench.tracking.writer import MatrixRun
 
 CELL_TIMEOUT = 3600.0  # seconds

@@ -1,4 +1,4 @@
-"""Two beta-VAEs: the KL divergence weighs double in the strict one and half in the loose one."""
+"""Two beta-VAEs: the KL divergence is weighted by 2 in the strict one and by 0.5 in the loose one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def aebench_autoencoders() -> list[AutoencoderRecord]:
         AutoencoderRecord(
             name=f"beta_vae_{kind}",
             title=f"β-VAE ({kind})",
-            summary=f"a VAE with a {kind} prior: KL weighted {params().beta:g}",
+            summary=f"a VAE whose KL divergence is weighted by {params().beta:g}",
             source="Higgins et al. 2017",
             params=params,
             build=BetaVAE,

@@ -1,4 +1,4 @@
-"""The deep ("vanilla") autoencoder: three layers each way, an identity bottleneck, trained end to end."""
+"""The deep ("vanilla") autoencoder: three layers on each side, an identity bottleneck, trained end to end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def aebench_autoencoders() -> list[AutoencoderRecord]:
         AutoencoderRecord(
             name="vanilla",
             title="Vanilla",
-            summary="three layers each way, trained end to end",
+            summary="three layers on each side, trained end to end",
             source="Hinton & Salakhutdinov 2006",
             build=build,
         )

@@ -1,4 +1,4 @@
-"""The denoising autoencoder: sees noisy images in training and has to return the clean ones."""
+"""The denoising autoencoder: reconstructs clean images from noisy ones in training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class DenoisingParams(Params):
 
 
 class Denoising(Autoencoder):
-    """Adds Gaussian noise to the encoder's input in training, clipped to [0, 1]; evaluation sees clean images."""
+    """Adds Gaussian noise to the encoder's input in training, clipped to [0, 1]; evaluation uses clean images."""
 
     def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, params: DenoisingParams) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Principal component analysis: the linear autoencoder with the least squared error, and no gradient anywhere."""
+"""Principal component analysis: the linear autoencoder with the least squared error, fitted in closed form."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from torch import Generator, Tensor, nn
 
 from aebench.contracts import AebenchError, Autoencoder, AutoencoderRecord, Params, hookimpl, to_unit_interval
 
-# Images are 8 bit: nearer to black or white than this, a pixel is black or white. It keeps the logits finite.
-HALF_A_GREY_LEVEL = 1 / 510
+HALF_GREY_LEVEL = 1 / 510  # of 8-bit images; decoded pixels keep this distance from 0 and 1, so that logits are finite
 
 
 class PCA(Autoencoder):
     """Codes are the coordinates along the directions of largest variance (Hotelling 1933).
 
-    Before it is fitted the directions are random and orthonormal. It has no parameters to train: a linear map and a
-    mean, in buffers.
+    Until it is fitted the directions are random and orthonormal. The directions and the mean are buffers; there are no
+    parameters.
 
     Args:
         input_shape: (C, H, W).
@@ -31,7 +30,7 @@ class PCA(Autoencoder):
     components: Tensor
 
     def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, params: Params) -> None:
-        import sklearn.decomposition  # noqa: F401  here, because seconds of importing are not seconds of fitting
+        import sklearn.decomposition  # noqa: F401  here, so that the import does not count as training time
 
         super().__init__(input_shape, latent_dim)
         pixels = prod(input_shape)
@@ -41,7 +40,7 @@ class PCA(Autoencoder):
         self.register_buffer("components", nn.init.orthogonal_(torch.empty(latent_dim, pixels)))
 
     def fit(self, images: Tensor, generator: Generator) -> None:
-        """Mean and leading components of images (N, C, H, W) uint8.
+        """Compute mean and leading components of images (N, C, H, W) uint8.
 
         Raises:
             AebenchError: there are fewer images than components.
@@ -60,7 +59,7 @@ class PCA(Autoencoder):
 
     def decode(self, z: Tensor) -> Tensor:
         pixels = torch.addmm(self.mean, z, self.components)
-        return torch.logit(pixels, eps=HALF_A_GREY_LEVEL).unflatten(1, self.input_shape)
+        return torch.logit(pixels, eps=HALF_GREY_LEVEL).unflatten(1, self.input_shape)
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""The images themselves: what a code would be worth that were no code at all. A baseline, not a model."""
+"""Raw pixels: a baseline whose code is the image itself."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from torch import Generator, Tensor
 
 from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Params, hookimpl, to_unit_interval
 
-REMEMBERED = 4096  # images, to sample from
-NEARLY_BLACK = 1e-6  # keeps the logits finite
+STORED_IMAGES = 4096  # to sample from
+LOGIT_EPS = 1e-6  # keeps the logits finite
 
 
 class RawPixels(Autoencoder):
-    """The code is the image, whatever `latent_dim` asks for; samples are training images.
+    """The code is the image, of any `latent_dim`; samples are training images.
 
-    Its reconstruction is the best there can be, its samples are as near to test images as real ones are, its
-    interpolation fades one image into the other, and its classification is that of a linear classifier on pixels.
+    Its reconstruction is perfect, its samples are real images, its interpolation is linear in the pixels, and its
+    classification is that of a linear classifier of pixels.
     """
 
-    memory: Tensor
-    remembered: Tensor
+    stored_images: Tensor
+    stored_count: Tensor
 
     def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, params: Params) -> None:
         super().__init__(input_shape, prod(input_shape))
-        self.register_buffer("memory", torch.zeros(REMEMBERED, *input_shape, dtype=torch.uint8))
-        self.register_buffer("remembered", torch.tensor(1))
+        self.register_buffer("stored_images", torch.zeros(STORED_IMAGES, *input_shape, dtype=torch.uint8))
+        self.register_buffer("stored_count", torch.tensor(1))
 
     def fit(self, images: Tensor, generator: Generator) -> None:
-        """Remember a random part of images (N, C, H, W) uint8."""
-        chosen = torch.randperm(len(images), generator=generator, device=generator.device)[:REMEMBERED]
-        self.memory[: len(chosen)] = images.index_select(0, chosen)
-        self.remembered.fill_(len(chosen))
+        """Store a random subset of images (N, C, H, W) uint8."""
+        chosen = torch.randperm(len(images), generator=generator, device=generator.device)[:STORED_IMAGES]
+        self.stored_images[: len(chosen)] = images.index_select(0, chosen)
+        self.stored_count.fill_(len(chosen))
 
     def encode(self, x: Tensor) -> Tensor:
         return x.flatten(1)
 
     def decode(self, z: Tensor) -> Tensor:
-        return torch.logit(z, eps=NEARLY_BLACK).unflatten(1, self.input_shape)
+        return torch.logit(z, eps=LOGIT_EPS).unflatten(1, self.input_shape)
 
     def sample(self, n: int, generator: Generator) -> Tensor:
-        """n of the remembered images, each once before any comes twice: (n, C, H, W) in [0, 1]."""
-        known = int(self.remembered)
-        rounds = [torch.randperm(known, generator=generator, device=generator.device) for _ in range(-(-n // known))]
-        return to_unit_interval(self.memory[torch.cat(rounds)[:n]])
+        """n of the stored images, as evenly as possible: (n, C, H, W) in [0, 1]."""
+        count = int(self.stored_count)
+        rounds = [torch.randperm(count, generator=generator, device=generator.device) for _ in range(-(-n // count))]
+        return to_unit_interval(self.stored_images[torch.cat(rounds)[:n]])
 
 
 @hookimpl
@@ -53,7 +53,7 @@ def aebench_autoencoders() -> list[AutoencoderRecord]:
         AutoencoderRecord(
             name="raw_pixels",
             title="Raw pixels",
-            summary="the images themselves, no code at all",
+            summary="the image itself as its code",
             build=RawPixels,
             capabilities=frozenset({Capability.SAMPLE}),
             baseline=True,

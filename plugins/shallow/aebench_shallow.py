@@ -1,4 +1,4 @@
-"""The shallow autoencoder: one layer to the code, one back. The baseline of the bake-off."""
+"""The shallow autoencoder: one encoder layer and one decoder layer; the baseline of the article."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def aebench_autoencoders() -> list[AutoencoderRecord]:
         AutoencoderRecord(
             name="shallow",
             title="Shallow",
-            summary="one layer to the code and one back",
+            summary="one encoder layer, one decoder layer",
             source="Rumelhart, Hinton & Williams 1986",
             build=build,
         )

@@ -1,4 +1,4 @@
-"""The sparse autoencoder: units of the code are asked to be active a quarter of the time."""
+"""The sparse autoencoder: a penalty pulls the mean activation of each code unit towards a target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SparseParams(Params):
 
 
 class Sparse(Autoencoder):
-    """Squashes the code by a sigmoid and penalises beta * sum_j KL(Bernoulli(p) || Bernoulli(mean activation_j)).
+    """Applies a sigmoid to the code and penalises beta * sum_j KL(Bernoulli(p) || Bernoulli(mean activation_j)).
 
     The mean is over the batch (Ng, CS294A lecture notes, "Sparse autoencoder", 2011).
     """
@@ -36,7 +36,7 @@ class Sparse(Autoencoder):
 
 
 def bernoulli_kl(p: float, q: Tensor) -> Tensor:
-    """KL(Bernoulli(p) || Bernoulli(q)) in nats, elementwise, finite also where a unit is always on or off."""
+    """KL(Bernoulli(p) || Bernoulli(q)) in nats, elementwise, finite even if a unit is always 0 or always 1."""
     q = q.clamp(1e-6, 1 - 1e-6)
     target = torch.full_like(q, p)
     return target * (target / q).log() + (1 - target) * ((1 - target) / (1 - q)).log()

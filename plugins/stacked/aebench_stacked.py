@@ -20,17 +20,18 @@ from aebench.networks import DenseDecoder, DenseEncoder
 
 
 class StackedParams(Params):
-    """What an inner pair of layers reproduces.
+    """What an inner pair of layers reconstructs.
 
-    `codes`: the data as encoded by the layers outside it, with squared errors summed over units (the article's words).
-    `pixels`: the images, through the frozen outer decoder layers (the article's code).
+    Attributes:
+        objective: "codes" for the data as encoded by the outer layers, with squared errors summed over units (the
+            article's text); "pixels" for the images, through the frozen outer decoder layers (the article's code).
     """
 
     objective: Literal["codes", "pixels"] = "codes"
 
 
 class Stacked(Autoencoder):
-    """Trains the pair of the outermost layers as a shallow autoencoder, freezes it, and goes on inwards.
+    """Trains pairs of layers as shallow autoencoders, from the outermost inwards; trained pairs are frozen.
 
     Args:
         input_shape: (C, H, W).
@@ -48,7 +49,7 @@ class Stacked(Autoencoder):
         self.depth = len(encoder.blocks)
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
-        """One stage per pair, from the outside in; the budget is divided evenly, the first stages get the remainder."""
+        """One stage per pair, from the outside in; epochs are divided evenly, the first stages get the remainder."""
         each, remainder = divmod(epochs, self.depth)
         return tuple(
             Stage(
@@ -61,7 +62,7 @@ class Stacked(Autoencoder):
         )
 
     def _pair_loss(self, pair: int, x: Tensor, generator: Generator) -> Loss:
-        """Loss of one pair, counted from the outside; everything outside it is frozen."""
+        """Loss of one pair of layers, counted from the outside; the outer pairs are frozen."""
         inner = self.depth - 1 - pair
         encoded = self.encoder.blocks[:pair](x.flatten(1))
         decoded = self.decoder.blocks[inner](self.encoder.blocks[pair](encoded))

@@ -1,4 +1,4 @@
-"""The variational autoencoder: a Gaussian posterior over codes, pulled towards a standard normal prior."""
+"""The variational autoencoder: a Gaussian posterior over codes and a standard normal prior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vector-quantised autoencoder: every element of the code takes the nearest value of its own codebook."""
+"""The vector-quantised autoencoder: each element of the code is replaced by the nearest value of its own codebook."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class VQParams(Params):
 
 
 class VQVAE(Autoencoder):
-    """Quantises each element of the code by itself (van den Oord et al. 2017, eq. 3, with one dimension per vector).
+    """Quantises each code element independently (van den Oord et al. 2017, eq. 3, with one dimension per vector).
 
     Codebook and commitment losses are squared errors, summed over elements and averaged over the batch; gradients
     pass straight through the quantisation. Samples draw each element uniformly from its codebook.
@@ -48,7 +48,7 @@ class VQVAE(Autoencoder):
         return Code(z, codebook_loss + self.beta * commitment_loss)
 
     def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
-        """The straight line runs before the bottleneck, so that every point on it is quantised."""
+        """Interpolates before the bottleneck, so that each point is quantised: as `Autoencoder.interpolate`."""
         path = straight_line(self.encode(start), self.encode(end), steps)
         z = self.bottleneck(path.flatten(0, 1)).z
         return torch.sigmoid(self.decode(z)).unflatten(0, path.shape[:2])
@@ -62,13 +62,13 @@ class VQVAE(Autoencoder):
 def nearest(codebook: Tensor, h: Tensor) -> Tensor:
     """For each element h[b, j] the nearest of codebook[j]: (D, K), (B, D) -> (B, D), differentiable in the codebook.
 
-    Looks the element up between its two neighbours in the sorted codebook, O(log K) instead of O(K).
+    Finds each element's two neighbours in the sorted codebook by binary search, O(log K) instead of O(K).
     """
     values = codebook.sort(dim=1).values
-    wanted = h.detach().T.contiguous()
-    right = torch.searchsorted(values.detach(), wanted).clamp(1, values.shape[1] - 1)
+    elements = h.detach().T.contiguous()
+    right = torch.searchsorted(values.detach(), elements).clamp(1, values.shape[1] - 1)
     left_value, right_value = values.gather(1, right - 1), values.gather(1, right)
-    closer_left = (wanted - left_value).abs() <= (right_value - wanted).abs()
+    closer_left = (elements - left_value).abs() <= (right_value - elements).abs()
     return torch.where(closer_left, left_value, right_value).T
 
 
@@ -78,7 +78,7 @@ def aebench_autoencoders() -> list[AutoencoderRecord]:
         AutoencoderRecord(
             name="vq_vae",
             title="VQ-VAE",
-            summary="every element of the code takes the nearest value of its own codebook",
+            summary="each code element is replaced by the nearest value of its own codebook",
             source="van den Oord, Vinyals & Kavukcuoglu 2017",
             params=VQParams,
             build=VQVAE,

@@ -1,4 +1,4 @@
-"""Whether images of a class that was left out of training stand out by their reconstruction."""
+"""Anomaly detection: the reconstruction error as a score for images of a class held out of training."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ if TYPE_CHECKING:
 
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
-    """AUROC of the reconstruction error as anomaly score, and of the signed sum the article really used.
+    """How well two scores separate test images of the held-out class from all others.
 
-    The error is the test image's BCE under the deterministic code. The signed sum adds up reconstruction minus image
-    over the pixels, under sampled codes, as in the published figures; it measures ink rather than error.
+    - auroc, average_precision: of the reconstruction error, the BCE in nats per image under the deterministic code.
+    - signed_sum_auroc: of the score behind the article's figures: reconstruction minus image, summed over the pixels,
+      under sampled codes. It measures ink rather than error.
+
+    Raises:
+        AebenchError: no class is held out, the test split lacks it or all others, or a score is not finite.
     """
     assert data.test.labels is not None
     if context.held_out is None:
@@ -57,7 +61,7 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
             "roc": _roc(
                 anomalous,
                 {"reconstruction error": error, "signed sum (the article's score)": signed_sum},
-                f"class {data.classes[context.held_out]} left out of training",
+                f"class {data.classes[context.held_out]} held out of training",
             )
         },
     )
@@ -85,7 +89,7 @@ def aebench_tasks() -> list[TaskRecord]:
         TaskRecord(
             name="anomaly_detection",
             title="Anomaly detection",
-            summary="does a class left out of training stand out",
+            summary="separate a class held out of training by its reconstruction error",
             params=Params,
             evaluate=evaluate,
             profile="anomaly",

@@ -1,4 +1,4 @@
-"""Pictures made of images: grids, and figures with labelled rows."""
+"""Arranges images for display: grids, and figures with labelled rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def to_pixels(images: Tensor) -> Pixels:
 
 
 def grid(images: Tensor, columns: int, gap: int = 2, smallest: int = 64) -> Pixels:
-    """Images (N, C, H, W) in [0, 1], row by row, on a grey ground; enlarged until each is `smallest` pixels wide."""
+    """Images (N, C, H, W) in [0, 1], row by row on a grey background; each at least `smallest` pixels wide: uint8."""
     pixels = enlarge(to_pixels(images), smallest)
     height, width = pixels.shape[1:3]
     rows = -(-len(pixels) // columns)
@@ -35,13 +35,13 @@ def grid(images: Tensor, columns: int, gap: int = 2, smallest: int = 64) -> Pixe
 
 
 def enlarge(pixels: Pixels, smallest: int) -> Pixels:
-    """(N, H, W, ...) magnified by a whole factor, so that the width is at least `smallest`."""
+    """Repeats pixels (N, H, W, ...) by the smallest whole factor that makes the width at least `smallest`."""
     factor = max(1, -(-smallest // pixels.shape[2]))
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def labelled_rows(rows: Sequence[tuple[str, Tensor]]) -> Figure:
-    """A figure with one row of images (N, C, H, W) in [0, 1] beside each label."""
+    """A figure with one row for each pair of a label and images (N, C, H, W) in [0, 1]."""
     from matplotlib.figure import Figure
 
     columns = max(len(images) for _, images in rows)

@@ -1,4 +1,4 @@
-"""How near a reconstruction comes to its image, one number per image."""
+"""Errors and similarities between reconstructions and their images, one number per image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ C1, C2 = 0.01**2, 0.03**2
 
 
 def mean_squared_error(images: Tensor, x: Tensor) -> Tensor:
-    """(B, C, H, W), (B, C, H, W) in [0, 1] -> (B,), per pixel."""
+    """Mean over pixels: (B, C, H, W), (B, C, H, W) in [0, 1] -> (B,)."""
     return functional.mse_loss(images, x, reduction="none").flatten(1).mean(dim=1)
 
 
@@ -23,8 +23,8 @@ def psnr(images: Tensor, x: Tensor) -> Tensor:
 def ssim(images: Tensor, x: Tensor) -> Tensor:
     """Structural similarity (Wang et al. 2004, eq. 13) of images (B, C, H, W) in [0, 1]: (B,), 1 for equal images.
 
-    Means, variances and the covariance are those of windows of 7 x 7 pixels, or of the image's size where that is
-    smaller, all weighted alike; constants 0.01² and 0.03².
+    Windows are uniform and have 7 x 7 pixels, or the image's size where that is smaller. The constants are 0.01² and
+    0.03².
     """
     window = [min(WINDOW, side) for side in x.shape[2:]]
     pixels = window[0] * window[1]

@@ -1,4 +1,4 @@
-"""Generated images against real ones, by their features: how far apart two sets lie, and where they overlap.
+"""Compares generated with real images by their features: distances between the two sets, and their overlap.
 
 Features are (N, F) arrays, one row per image.
 """
@@ -22,18 +22,18 @@ def frechet_distance(real: Features, generated: Features) -> float:
     real, generated = _checked(real, generated)
     covariance, other_covariance = (np.atleast_2d(np.cov(features, rowvar=False)) for features in (real, generated))
     root = _square_root(covariance)
-    # The product of two covariances has the eigenvalues of this symmetric one, which are real and not negative.
+    # The product of two covariances has the same eigenvalues as this symmetric matrix: real and not negative.
     eigenvalues = np.linalg.eigvalsh(root @ other_covariance @ root)
     shift = real.mean(axis=0) - generated.mean(axis=0)
     shared = np.sqrt(eigenvalues.clip(0)).sum()
     distance = shift @ shift + np.trace(covariance) + np.trace(other_covariance) - 2 * shared
-    return max(0.0, float(distance))  # rounding can take it just below
+    return max(0.0, float(distance))  # rounding can make it slightly negative
 
 
 def kernel_distance(real: Features, generated: Features) -> float:
     """Squared maximum mean discrepancy under the kernel (x·y / F + 1)³, unbiased (Bińkowski et al. 2018, eq. 4).
 
-    Near 0 for sets from one distribution, where it can be slightly negative.
+    For two sets from the same distribution it is near 0, and can be slightly negative.
 
     Raises:
         ValueError: a set has fewer than two rows, or values that are not finite.
@@ -53,13 +53,15 @@ def kernel_distance(real: Features, generated: Features) -> float:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Where generated images lie among real ones: each is a share, but density can exceed 1.
+    """How the sets of generated and of real images overlap; in [0, 1], but density can exceed 1.
+
+    The neighbourhood of an image is the ball around it that ends at its k-th nearest neighbour of its own set.
 
     Attributes:
-        precision: generated images within reach of some real one (Kynkäänniemi et al. 2019, eq. 2).
-        recall: real images within reach of some generated one (the same, with the roles exchanged).
-        density: real images that have a generated one within reach, on average, over k (Naeem et al. 2020, eq. 4).
-        coverage: real images with a generated one within their own reach (Naeem et al. 2020, eq. 5).
+        precision: share of generated images in the neighbourhood of a real one (Kynkäänniemi et al. 2019, eq. 2).
+        recall: share of real images in the neighbourhood of a generated one (the same equation).
+        density: mean number of real neighbourhoods around a generated image, over k (Naeem et al. 2020, eq. 4).
+        coverage: share of real images with a generated one in their neighbourhood (Naeem et al. 2020, eq. 5).
     """
 
     precision: float
@@ -69,7 +71,7 @@ class Overlap:
 
 
 def overlap(real: Features, generated: Features, neighbours: int = 5) -> Overlap:
-    """Precision, recall, density and coverage; an image's reach ends at its k-th nearest neighbour of its own set.
+    """Precision, recall, density and coverage, with neighbourhoods up to the k-th nearest neighbour.
 
     Raises:
         ValueError: a set has no more than `neighbours` rows, or values that are not finite.
@@ -78,19 +80,19 @@ def overlap(real: Features, generated: Features, neighbours: int = 5) -> Overlap
 
     real, generated = _checked(real, generated, at_least=neighbours + 1)
     between = pairwise_distances(real, generated)
-    reach_of_real = _reach(pairwise_distances(real), neighbours)[:, None]
-    reach_of_generated = _reach(pairwise_distances(generated), neighbours)[None, :]
-    within = between < reach_of_real
+    radius_of_real = _radius(pairwise_distances(real), neighbours)[:, None]
+    radius_of_generated = _radius(pairwise_distances(generated), neighbours)[None, :]
+    within = between < radius_of_real
     return Overlap(
         precision=float(within.any(axis=0).mean()),
-        recall=float((between < reach_of_generated).any(axis=1).mean()),
+        recall=float((between < radius_of_generated).any(axis=1).mean()),
         density=float(within.sum(axis=0).mean() / neighbours),
         coverage=float(within.any(axis=1).mean()),
     )
 
 
-def _reach(distances: Features, neighbours: int) -> Features:
-    """Distance of each row's point to its k-th nearest other one."""
+def _radius(distances: Features, neighbours: int) -> Features:
+    """The distance of each point to its k-th nearest other point: (N, N) -> (N,)."""
     kth: Features = np.partition(distances, neighbours, axis=1)[:, neighbours]
     return kth
 

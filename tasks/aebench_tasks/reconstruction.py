@@ -1,4 +1,4 @@
-"""How well a model returns unseen images."""
+"""Reconstruction: errors and similarities of reconstructed test images."""
 
 from __future__ import annotations
 
@@ -25,36 +25,37 @@ from aebench_tasks.fidelity import mean_squared_error, psnr, ssim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PICTURED = 16
+
+EXAMPLES = 16
 
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
-    """Means over the test images, and sixteen examples. The code is the deterministic one unless it says otherwise."""
+    """Means over the test images, and sixteen examples; only `bce_stochastic` uses sampled codes."""
     generator = context.generator()
-    found: dict[str, list[Tensor]] = defaultdict(list)
+    values_of: dict[str, list[Tensor]] = defaultdict(list)
     for x in data.test.batches():
         logits = model.reconstruct_logits(x)
         images = torch.sigmoid(logits)
         stochastic = model.reconstruct_logits(x, stochastic=True, generator=generator)
-        found["bce"].append(binary_cross_entropy(logits, x))
-        found["bce_stochastic"].append(binary_cross_entropy(stochastic, x))
-        found["mse"].append(mean_squared_error(images, x))
-        found["psnr"].append(psnr(images, x))
-        found["ssim"].append(ssim(images, x))
+        values_of["bce"].append(binary_cross_entropy(logits, x))
+        values_of["bce_stochastic"].append(binary_cross_entropy(stochastic, x))
+        values_of["mse"].append(mean_squared_error(images, x))
+        values_of["psnr"].append(psnr(images, x))
+        values_of["ssim"].append(ssim(images, x))
     return Evaluation(
-        metrics={name: float(torch.cat(values).double().mean()) for name, values in found.items()},
-        figures={"reconstructions": _examples(model, data.test.x(_pick(context, len(data.test))))},
+        metrics={name: float(torch.cat(values).double().mean()) for name, values in values_of.items()},
+        figures={"reconstructions": _examples(model, data.test.x(_random_positions(context, len(data.test))))},
     )
 
 
-def _pick(context: Context, n: int) -> Tensor:
-    chosen = context.rng().choice(n, size=min(PICTURED, n), replace=False)
+def _random_positions(context: Context, n: int) -> Tensor:
+    chosen = context.rng().choice(n, size=min(EXAMPLES, n), replace=False)
     return torch.from_numpy(chosen).to(context.device)
 
 
 def _examples(model: Autoencoder, x: Tensor) -> Figure:
     rows = []
-    for images in x.split(PICTURED // 2):
+    for images in x.split(EXAMPLES // 2):
         rows += [("test image", images), ("reconstruction", model.reconstruct(images))]
     return labelled_rows(rows)
 
@@ -65,7 +66,7 @@ def aebench_tasks() -> list[TaskRecord]:
         TaskRecord(
             name="reconstruction",
             title="Reconstruction",
-            summary="how well unseen images come back",
+            summary="how well a model reconstructs unseen images",
             params=Params,
             evaluate=evaluate,
             metrics=(

@@ -1,4 +1,4 @@
-"""What a model draws from its prior."""
+"""Sampling: images drawn from a model's prior, compared with test images."""
 
 from __future__ import annotations
 
@@ -22,19 +22,24 @@ from aebench_tasks.distances import mean_pairwise_rmse, nearest_rmse
 from aebench_tasks.drawing import grid
 from aebench_tasks.generated import frechet_distance, kernel_distance, overlap
 
-PICTURED = 16
+EXAMPLES = 16
 
 
 class SamplingParams(Params):
-    """Samples behind the metrics, at most as many as there are test images; and neighbours that an image reaches to."""
+    """Settings of the sampling.
 
-    samples: int = Field(default=2000, ge=PICTURED)
+    Attributes:
+        samples: samples behind the metrics; at most as many as there are test images are used.
+        neighbours: nearest neighbours that bound the neighbourhood of an image.
+    """
+
+    samples: int = Field(default=2000, ge=EXAMPLES)
     neighbours: int = Field(default=5, gt=0)
 
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
-    """How samples compare with test images: as sets, in what the reference classifier sees in them, and in pixels."""
-    size = max(PICTURED, min(context.params.samples, len(data.test)))
+    """Compare samples with test images: by features and classes of the reference classifier, and by pixels."""
+    size = max(EXAMPLES, min(context.params.samples, len(data.test)))
     samples = model.sample(size, context.generator())
     chosen = torch.from_numpy(context.rng().permutation(len(data.test))[:size]).to(context.device)
     real = data.test.x(chosen)
@@ -42,17 +47,12 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
         "nearest_real_distance": float(nearest_rmse(samples, data.test.x()).mean()),
         "relative_diversity": mean_pairwise_rmse(samples) / mean_pairwise_rmse(real),
     }
-    measured = (
-        {}
-        if context.reference_classifier is None
-        else _classifier_metrics(context.reference_classifier, samples, real, context.params.neighbours)
-    )
-    absent = (
-        {}
-        if measured
-        else dict.fromkeys(CLASSIFIER_METRICS, "the data has no labels to train a reference classifier on")
-    )
-    return Evaluation(metrics | measured, images={"samples": grid(samples[:PICTURED], columns=4)}, absent=absent)
+    absent = {}
+    if context.reference_classifier is None:
+        absent = dict.fromkeys(CLASSIFIER_METRICS, "the data has no labels to train a reference classifier on")
+    else:
+        metrics |= _classifier_metrics(context.reference_classifier, samples, real, context.params.neighbours)
+    return Evaluation(metrics, images={"samples": grid(samples[:EXAMPLES], columns=4)}, absent=absent)
 
 
 def _classifier_metrics(
@@ -89,25 +89,32 @@ CLASSIFIER_METRICS = {
         ),
         Metric(
             "precision",
-            "Share of samples among the test images",
+            "Share of samples in the neighbourhood of a test image",
             higher_is_better=True,
             source="Kynkäänniemi et al. 2019",
         ),
         Metric(
-            "recall", "Share of test images among the samples", higher_is_better=True, source="Kynkäänniemi et al. 2019"
+            "recall",
+            "Share of test images in the neighbourhood of a sample",
+            higher_is_better=True,
+            source="Kynkäänniemi et al. 2019",
         ),
         Metric(
-            "density", "How densely test images surround the samples", higher_is_better=True, source="Naeem et al. 2020"
+            "density",
+            "Mean number of test images around a sample, over neighbours",
+            higher_is_better=True,
+            source="Naeem et al. 2020",
         ),
         Metric(
-            "coverage", "Share of test images with a sample nearby", higher_is_better=True, source="Naeem et al. 2020"
+            "coverage",
+            "Share of test images with a sample in their neighbourhood",
+            higher_is_better=True,
+            source="Naeem et al. 2020",
         ),
-        Metric(
-            "confidence", "How recognisable: the reference classifier's mean highest probability", higher_is_better=True
-        ),
+        Metric("confidence", "Mean highest probability by the reference classifier", higher_is_better=True),
         Metric(
             "class_entropy",
-            "How varied: entropy of the classes that the reference classifier sees",
+            "Entropy of the mean class probabilities by the reference classifier",
             "nats/image",
             higher_is_better=True,
         ),
@@ -136,7 +143,7 @@ def aebench_tasks() -> list[TaskRecord]:
                 ),
                 Metric(
                     "relative_diversity",
-                    "Mean distance between two samples over that between two test images",
+                    "Mean pixel distance between samples, over that between test images",
                     higher_is_better=True,
                 ),
             ),

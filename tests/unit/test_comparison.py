@@ -1,4 +1,4 @@
-"""Published figures and claims against results whose answers are known."""
+"""Published figures and claims compared with results whose answers are known."""
 
 import re
 
@@ -9,12 +9,12 @@ from aebench.contracts import Claim, NotMeasured, Procedure, PublishedFigures, S
 from aebench.report.pages import as_page
 from aebench.results.comparison import MeasuredResults, compare
 from aebench.results.matrix import CellResult, MatrixResults, MetricInfo, TaskInfo, Variant
-from aebench.results.statistics import interval
+from aebench.results.statistics import confidence_interval
 
 LOW = TaskInfo("low", "Low", (MetricInfo("bce", "B", "", False, True),))
 HIGH = TaskInfo("high", "High", (MetricInfo("auroc", "A", "", True, True),))
 ARTICLE = Procedure("article", "as published", {"bce": ("low", "bce")}, variants={"b": {"objective": "pixels"}})
-SOUND = Procedure("sound", "as it should be", {"bce": ("low", "bce"), "auroc": ("high", "auroc")})
+SOUND = Procedure("sound", "sound", {"bce": ("low", "bce"), "auroc": ("high", "auroc")})
 VALUES = {"a": (1.0, 1.2, 1.1), "b": (2.0, 2.1, 2.3), "b_pixels": (3.0, 3.1, 3.2)}
 
 
@@ -66,7 +66,7 @@ def test_figures_of_other_data_sets_are_left_out():
     assert compare(matrix(dataset="digits"), study()).figures == ()
 
 
-def test_what_is_not_in_the_matrix_is_said():
+def test_quantities_that_are_not_measured_have_a_reason():
     lacking = matrix(rows={"a": VALUES["a"], "b": VALUES["b"]})
     _, b = compare(lacking, study()).figures
     assert b.measured is None
@@ -75,7 +75,7 @@ def test_what_is_not_in_the_matrix_is_said():
     assert (under["article"].verdict, under["article"].reason) == ("undecided", b.reason)
     assert under["sound"].verdict == "holds"
     under = verdicts(matrix(), lambda m: m("auroc", "a") > 0)
-    assert under["article"].reason == "no number was taken"
+    assert under["article"].reason == "the article procedure does not measure 'auroc'"
 
 
 @pytest.mark.parametrize(("margin", "verdict"), [(0.5, "holds"), (1.0, "undecided"), (1.5, "fails")])
@@ -85,28 +85,28 @@ def test_verdicts(margin, verdict):
     assert 0 <= under.probability <= 1
 
 
-def test_one_seed_decides_nothing():
+def test_one_seed_leaves_every_claim_undecided():
     comparison = compare(matrix(seeds=1), study(claim(lambda m: m("bce", "b") > m("bce", "a"))))
     assert {verdict.verdict for verdict in comparison.verdicts} == {"undecided"}
     assert comparison.verdicts[0].reason == "one seed, in which it holds"
     assert all(figure.inside is None for figure in comparison.figures)
 
 
-def test_draws_have_the_quantiles_of_the_interval_and_are_paired():
+def test_bootstrap_samples_have_the_quantiles_of_the_confidence_interval_and_are_paired():
     measured = MeasuredResults(matrix(), SOUND)
-    drawn = measured("bce", "a")
-    found = interval(VALUES["a"])
-    assert np.quantile(drawn, [0.025, 0.975]) == pytest.approx([found.low, found.high], abs=0.06)
-    assert np.ptp(measured("auroc", "a") * 10 - drawn) < 1e-9  # the same seeds, scaled
+    means = measured("bce", "a")
+    interval = confidence_interval(VALUES["a"])
+    assert np.quantile(means, [0.025, 0.975]) == pytest.approx([interval.low, interval.high], abs=0.06)
+    assert np.ptp(measured("auroc", "a") * 10 - means) < 1e-9  # the same seeds, scaled
 
 
-def test_a_difference_that_is_there_in_every_seed_is_found():
-    """Seeds shift both models alike by far more than they differ: only pairing can tell."""
+def test_pairing_by_seed_finds_a_small_difference():
+    """The seeds shift both models by far more than they differ."""
     rows = {"a": (1.0, 5.0, 9.0), "b": (1.1, 5.12, 9.11), "b_pixels": (1.0, 5.0, 9.0)}
     assert verdicts(matrix(rows=rows), lambda m: m("bce", "a") < m("bce", "b"))["sound"].verdict == "holds"
 
 
-def test_held_out_classes_one_by_one():
+def test_each_held_out_class_has_its_own_means():
     by_class = MeasuredResults(matrix(), SOUND).by_held_out("auroc", "a")
     assert set(by_class) == {1, 7}
     assert float(by_class[7].mean()) == pytest.approx(0.11, abs=0.01)
@@ -117,11 +117,11 @@ def test_held_out_classes_one_by_one():
 def test_best_in_task():
     measured = MeasuredResults(matrix(), SOUND)
     low, high = measured.best_in_task("a")
-    assert low.mean() > 0.9  # the least
-    assert high.mean() < 0.1  # and so not the greatest
+    assert low.mean() > 0.9  # its values are the lowest
+    assert high.mean() < 0.1  # and not the highest
 
 
-def test_json_and_the_page():
+def test_json_and_page():
     comparison = compare(matrix(), study(claim(lambda m: m("bce", "a") < m("bce", "b"))))
     as_json = comparison.to_json()
     assert (as_json["study"], as_json["dataset"], as_json["seeds"]) == ("study", "mnist", 3)
@@ -130,13 +130,13 @@ def test_json_and_the_page():
     page = as_page(matrix(), [comparison])
     assert re.search(r"\| a claim \| \*\*holds\*\* \(p = (0\.99\d|1\.000)\) \| \*\*holds\*\*", page)
     assert "| bce | a | 1.1 | 1.10 | 0.603 to 1.60 | +0.0% | yes |" in page
-    assert "Stand, judged under the sound procedure:\n\n- a claim\n" in page
+    assert "Claims that hold under the sound procedure:\n\n- a claim\n" in page
     assert matrix().to_markdown() in page
 
 
-def test_the_page_says_where_procedures_disagree():
-    """Row b is the variant for one procedure, and the plain model for the other."""
+def test_the_page_names_procedures_that_contradict():
+    """Model b is measured on its variant under one procedure, and with its defaults under the other."""
     comparison = compare(matrix(), study(claim(lambda m: m("bce", "b") > 2.7)))
     page = as_page(matrix(), [comparison])
-    assert "Do not stand, judged under the sound procedure:" in page
-    assert "- a claim (but it holds under the article procedure)" in page
+    assert "Claims that fail under the sound procedure:" in page
+    assert "- a claim (but holds under the article procedure)" in page

@@ -1,4 +1,4 @@
-"""Distances between sets of images whose answers are known."""
+"""Distances and overlap of sets of features whose answers are known."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_frechet_distance_of_gaussians_in_closed_form(rng):
     assert frechet_distance(real, moved) == pytest.approx(expected, rel=1e-6)
 
 
-def test_real_against_real_is_near_zero_and_noise_moves_away_steadily(digits, reference_classifier):
+def test_distances_are_near_zero_for_real_images_and_increase_with_noise(digits, reference_classifier):
     x = digits.test.x()
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     real = reference_classifier.features(digits.train.x()).numpy()
@@ -53,7 +53,7 @@ def test_overlap_of_equal_sets_and_of_sets_far_apart(rng):
     assert vars(overlap(real, real + 100)) == {"precision": 0, "recall": 0, "density": 0, "coverage": 0}
 
 
-def test_a_collapsed_sampler_shows_in_recall_and_coverage(rng):
+def test_a_collapsed_sampler_has_low_recall_and_coverage(rng):
     real = np.concatenate([rng.normal(size=(250, 4)), 20 + rng.normal(size=(250, 4))])
     collapsed = overlap(real, rng.normal(size=(500, 4)))  # only one of two modes
     assert collapsed.precision > 0.9
@@ -66,7 +66,7 @@ def test_a_collapsed_sampler_shows_in_recall_and_coverage(rng):
 
 
 @pytest.mark.parametrize("function", [frechet_distance, kernel_distance, overlap])
-def test_what_cannot_be_compared_raises(function, rng):
+def test_too_few_images_and_features_that_are_not_finite_raise(function, rng):
     with pytest.raises(ValueError, match=r"at least [26] generated images are needed, got 1"):
         function(rng.normal(size=(20, 3)), rng.normal(size=(1, 3)))
     with pytest.raises(ValueError, match="features of the real images are not finite"):

@@ -8,7 +8,7 @@ from torch import Generator
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional
 
-from aebench.contracts import binary_cross_entropy
+from aebench.contracts import SelfFitting, binary_cross_entropy
 from aebench.training.fitting import fit
 
 SHAPE = (1, 8, 8)
@@ -17,6 +17,13 @@ SHAPE = (1, 8, 8)
 @pytest.fixture
 def x():
     return torch.rand(32, *SHAPE, generator=Generator().manual_seed(0))
+
+
+def test_exactly_the_models_without_trainable_parameters_fit_themselves(build, registry):
+    for name in registry.autoencoders:
+        model = build(name)
+        trainable = any(parameter.requires_grad for parameter in model.parameters())
+        assert isinstance(model, SelfFitting) != trainable, name
 
 
 def test_reconstruction_loss_is_summed_over_pixels_and_averaged_over_the_batch(build, x):
@@ -88,7 +95,7 @@ def test_vq_gradients(build):
     h.grad = None
     model.bottleneck(h).penalty.backward()
     chosen = model.codebook.grad != 0
-    assert 0 < chosen.sum() <= 16 * 4  # the codebook loss moves the values that were chosen
+    assert 0 < chosen.sum() <= 16 * 4  # only chosen values get a gradient from the codebook loss
     torch.testing.assert_close(h.grad, 2 * (h - model.bottleneck(h).z).detach() / 16)  # the commitment loss
 
 
@@ -125,7 +132,7 @@ def _snapshot(module):
 
 @pytest.mark.parametrize("objective", ["codes", "pixels"])
 def test_a_stage_of_the_stacked_autoencoder_leaves_frozen_layers_untouched(build, digits, objective):
-    """Batch-norm statistics included: everything but the stage's own pair is equal before and after each stage."""
+    """Including batch-norm statistics: only the stage's own pair changes."""
     model = build("stacked", objective=objective)
     names = [stage.name for stage in model.stages(6)]
     assert names == ["pair 1 of 3", "pair 2 of 3", "pair 3 of 3"]
@@ -146,7 +153,7 @@ def test_a_stage_of_the_stacked_autoencoder_leaves_frozen_layers_untouched(build
 
 
 def test_stacked_objectives(build, x):
-    """An inner pair reproduces the encoded data, or the images through the frozen outer decoder."""
+    """An inner pair reconstructs the encoded data, or the images through the frozen outer decoder."""
     codes, pixels = build("stacked", objective="codes").eval(), build("stacked", objective="pixels").eval()
     encoded = codes.encoder.blocks[0](x.flatten(1))
     decoded = codes.decoder.blocks[1](codes.encoder.blocks[1](encoded))

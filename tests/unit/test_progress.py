@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from aebench.planning.cells import Status
+from aebench.planning.cells import CellResult, Status
 from aebench.report.progress import RunProgress
 from aebench.report.remaining_work import EPOCHS_PER_CELL, RemainingWork
 from aebench.training.records import EpochLosses, TrainingResult

@@ -1,4 +1,4 @@
-"""The reference_classifier: good at its job, the same every time, kept, and replaced when it is damaged."""
+"""The reference classifier: accurate, reproducible, trained once, and trained again if its file is damaged."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def same(one, other):
     return all(torch.equal(value, weights[name]) for name, value in one.state_dict().items())
 
 
-def test_it_knows_digits(reference_classifier, digits):
+def test_it_classifies_digits_and_reports_its_accuracy(reference_classifier, digits):
     assert reference_classifier.accuracy > 0.95
     x = digits.test.x()
     features, probabilities = reference_classifier.features(x), reference_classifier.probabilities(x)
@@ -29,7 +29,7 @@ def test_it_knows_digits(reference_classifier, digits):
     )
 
 
-def test_training_repeats_itself_whatever_the_surroundings(reference_classifier, digits):
+def test_training_is_reproducible_and_restores_global_state(reference_classifier, digits):
     torch.manual_seed(7)
     torch.set_num_threads(2)
     state = torch.get_rng_state()
@@ -38,7 +38,7 @@ def test_training_repeats_itself_whatever_the_surroundings(reference_classifier,
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_it_is_trained_once_and_kept(digits, tmp_path):
+def test_it_is_trained_once_and_stored(digits, tmp_path):
     trained = []
 
     def obtain(provenance="here"):
@@ -63,7 +63,7 @@ def test_it_is_trained_once_and_kept(digits, tmp_path):
     assert trained == ["here", "here", "elsewhere"]
 
 
-def test_a_folder_that_cannot_be_written_only_keeps_it_from_being_kept(digits, tmp_path):
+def test_it_works_without_a_writable_folder(digits, tmp_path):
     (tmp_path / "file").write_text("")
     assert obtain_reference_classifier(digits, CPU, tmp_path / "file", "here").accuracy > 0.95
 

@@ -1,26 +1,35 @@
-"""Intervals that cover, ranks that recover what was planted, and nothing claimed from one seed."""
+"""Coverage of confidence and prediction intervals, and rankings that recover planted orders and ties."""
 
 import numpy as np
 import pytest
 
-from aebench.results.statistics import interval, rank
+from aebench.results.statistics import confidence_interval, prediction_interval, rank
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
-def test_intervals_cover_the_true_mean(n):
+def test_confidence_intervals_cover_the_true_mean(n):
     rng = np.random.default_rng(n)
-    intervals = [interval(rng.normal(10, 2, size=n)) for _ in range(4000)]
-    covered = np.mean([found.low <= 10 <= found.high for found in intervals])
+    intervals = [confidence_interval(rng.normal(10, 2, size=n)) for _ in range(4000)]
+    covered = np.mean([interval.low <= 10 <= interval.high for interval in intervals])
+    assert 0.93 < covered < 0.97
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+def test_prediction_intervals_cover_one_more_value(n):
+    rng = np.random.default_rng(n)
+    pairs = [(prediction_interval(rng.normal(10, 2, size=n)), rng.normal(10, 2)) for _ in range(4000)]
+    covered = np.mean([interval.low <= value <= interval.high for interval, value in pairs])
     assert 0.93 < covered < 0.97
 
 
 def test_one_value_has_no_interval():
-    assert interval([3.0]) is None
-    assert interval([3.0, 3.0]).half_width == 0
+    assert confidence_interval([3.0]) is None
+    assert prediction_interval([3.0]) is None
+    assert confidence_interval([3.0, 3.0]).half_width == 0
 
 
 def simulated(rng, means, seeds, spread):
-    """Tables of paired values: every seed shifts all models alike, and each has noise of its own."""
+    """Paired values by model: each seed shifts all models equally, and each value has noise of its own."""
     shift = rng.normal(0, 1, size=seeds)
     return {name: mean + shift + rng.normal(0, spread, size=seeds) for name, mean in means.items()}
 
@@ -48,25 +57,25 @@ def test_a_planted_tie_is_recovered():
     assert right >= 0.93 * 200
 
 
-def test_models_without_a_difference_are_rarely_told_apart():
+def test_equal_models_rarely_differ_significantly():
     rng = np.random.default_rng(3)
     means = dict.fromkeys("abcdefghi", 1.0)
     alarms = sum(len(rank(simulated(rng, means, 3, 0.1), True).groups()) > 1 for _ in range(400))
     assert alarms / 400 < 0.07  # one or more of 36 pairs
 
 
-def test_one_seed_tells_nothing_apart():
+def test_one_seed_shows_no_significant_difference():
     ranking = rank({"a": [1.0], "b": [100.0]}, higher_is_better=False)
     assert ranking.order == ("a", "b")
     assert ranking.groups() == (("a", "b"),)
     assert [ranking.place(name) for name in "ab"] == [1, 1]
 
 
-def test_constant_differences():
+def test_differences_without_spread():
     ranking = rank({"a": [1.0, 2.0], "b": [2.0, 3.0], "c": [1.0, 2.0]}, higher_is_better=False)
     assert ranking.groups() == (("a", "c"), ("b",))
 
 
-def test_values_have_to_be_paired():
+def test_values_must_be_paired():
     with pytest.raises(ValueError, match="a value for every seed"):
         rank({"a": [1.0], "b": [1.0, 2.0]}, higher_is_better=True)

@@ -14,7 +14,7 @@ SHAPE = (1, 8, 8)
 
 
 class Identity(Autoencoder):
-    """Returns the image itself: a reconstruction that nothing can beat."""
+    """Returns the image itself: a perfect reconstruction."""
 
     def __init__(self):
         super().__init__(SHAPE, 64)
@@ -30,7 +30,7 @@ class Identity(Autoencoder):
 
 
 class Constant(Identity):
-    """Returns the same grey image whatever it is shown."""
+    """Returns the same grey image for every input."""
 
     def decode(self, z):
         return torch.zeros(len(z), *SHAPE)
@@ -41,15 +41,13 @@ class Constant(Identity):
 
 @pytest.fixture
 def evaluate(registry, digits, build, reference_classifier):
-    """evaluate(task, model, data): the evaluation with default parameters."""
+    """evaluate(task, model, data): the evaluation with default parameters; a fresh model is vanilla's."""
 
-    def evaluate(name, model, data=None, held_out=None, **params):
+    def evaluate(name, model, data=None, held_out=None, fresh_model=lambda: build("vanilla", SHAPE, 20), **params):
         task = registry.task(name).record
         data = data or digits
-        seen_by = reference_classifier if task.needs_reference_classifier and data.classes else None
-        context = Context(
-            task.params(**params), torch.device("cpu"), 7, held_out, lambda: build("vanilla", SHAPE, 20), seen_by
-        )
+        classifier = reference_classifier if task.needs_reference_classifier and data.classes else None
+        context = Context(task.params(**params), torch.device("cpu"), 7, held_out, fresh_model, classifier)
         evaluation = task.evaluate(model.eval().requires_grad_(False), data, context)
         assert {*evaluation.metrics, *evaluation.absent} == {metric.name for metric in task.metrics}
         return evaluation
@@ -116,7 +114,7 @@ def test_interpolation(evaluate):
     assert evaluate("interpolation", Constant()).metrics["nearest_real_distance"] > straight["nearest_real_distance"]
 
 
-def test_interpolation_pictures_a_seven_becoming_a_two(evaluate, digits):
+def test_the_interpolation_is_animated_from_a_seven_to_a_two(evaluate, digits):
     images = evaluate("interpolation", Identity()).images
     animation = images["interpolation_animated"]
     assert isinstance(animation, Animation)
@@ -133,7 +131,7 @@ def test_interpolation_without_labels(evaluate, digits):
 
 def test_latent_structure(evaluate, digits):
     class Labels(Identity):
-        """Codes that are the label alone."""
+        """Codes that depend almost only on the label."""
 
         def embed(self, x, stochastic=False, generator=None):
             rows = (x[:, None] * 255).round().byte().flatten(2) == digits.test.images.flatten(1)[None]
@@ -151,7 +149,7 @@ def test_latent_structure(evaluate, digits):
     assert 0.9 < raw["knn_accuracy"] < 1
 
 
-def test_latent_structure_that_cannot_be_measured(evaluate, digits):
+def test_latent_structure_needs_two_classes_and_finite_codes(evaluate, digits):
     class Broken(Identity):
         def embed(self, x, stochastic=False, generator=None):
             return torch.full((len(x), self.latent_dim), torch.nan)
@@ -178,7 +176,7 @@ def test_errors_within_groups(evaluate):
     assert share_of_errors_within([[4, 7, 9], [3, 5, 8]], labels, votes) == 2 / 5
     assert share_of_errors_within([range(10)], labels, votes) == 1
     found = evaluate("latent_structure", Identity())
-    assert found.absent == {"errors_within_groups": "no groups of classes were named"}
+    assert found.absent == {"errors_within_groups": "no groups of classes are configured"}
     everything = evaluate("latent_structure", Identity(), groups=(tuple(range(10)),))
     assert everything.metrics["errors_within_groups"] == 1
     assert not everything.absent
@@ -188,7 +186,7 @@ def test_anomaly_detection_with_perfect_and_reversed_scores(evaluate, digits):
     ones = digits.test.labels == 1
 
     class Scoring(Identity):
-        """Reconstructs every class perfectly but one, or only that one."""
+        """Reconstructs the images in `bad` as white, and all others perfectly."""
 
         def __init__(self, bad):
             super().__init__()
@@ -203,10 +201,10 @@ def test_anomaly_detection_with_perfect_and_reversed_scores(evaluate, digits):
     signed = evaluate("anomaly_detection", Constant(), held_out=1).metrics["signed_sum_auroc"]
     ink = digits.test.x().flatten(1).sum(dim=1)
     pairs = (ink[ones][:, None] < ink[~ones][None]).float().mean()
-    assert signed == pytest.approx(float(pairs), abs=0.01)  # the signed sum of a constant is ink alone
+    assert signed == pytest.approx(float(pairs), abs=0.01)  # of a constant, the signed sum measures ink only
 
 
-def test_anomaly_detection_that_cannot_be_done(evaluate, digits):
+def test_anomaly_detection_needs_a_held_out_class_and_finite_errors(evaluate, digits):
     with pytest.raises(AebenchError, match="holds out a class"):
         evaluate("anomaly_detection", Constant())
     with pytest.raises(AebenchError, match="needs images of class 1 and of others"):
@@ -232,7 +230,41 @@ def test_classification(evaluate, build, train, digits):
     assert metrics["from_scratch_accuracy"] > 0.3
 
 
-def test_the_frozen_model_is_not_changed(evaluate, build):
+def test_what_learns_in_each_floor_of_classification(evaluate, build):
+    """Random features: batch norm's statistics alone; frozen: nothing; from scratch: all parameters."""
+    built = []
+
+    def fresh_model():
+        built.append(build("vanilla", SHAPE, 20))
+        return built[-1]
+
+    evaluate("classification", Identity(), fresh_model=fresh_model)
+    before = build("vanilla", SHAPE, 20)
+    weights = {name for name, _ in before.encoder.named_parameters()}
+    statistics = before.encoder.state_dict().keys() - weights
+    assert statistics
+
+    def changed(model):
+        after = model.encoder.state_dict()
+        return {name for name, value in before.encoder.state_dict().items() if not torch.equal(value, after[name])}
+
+    found = [changed(model) for model in built]
+    assert sorted(found, key=len) == [set(), statistics, statistics | weights]
+
+
+def test_random_features_without_batch_norm_are_frozen(evaluate):
+    metrics = evaluate("classification", Identity(), fresh_model=Identity).metrics
+    assert metrics["random_features_accuracy"] == metrics["frozen_random_accuracy"] > 0.2
+    assert metrics["random_features_60_epochs_accuracy"] > metrics["random_features_accuracy"] + 0.1
+
+
+@pytest.mark.parametrize("name", ["pca", "raw_pixels", "shallow", "vq_vae", "vae"])
+def test_the_floors_of_classification_suit_every_kind_of_model(evaluate, build, name):
+    metrics = evaluate("classification", build(name), fresh_model=lambda: build(name)).metrics
+    assert all(0 <= value <= 1 for value in metrics.values())
+
+
+def test_an_evaluation_does_not_change_the_model(evaluate, build):
     model = build("vae", SHAPE, 20)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for task in ("classification", "reconstruction", "interpolation", "sampling"):
@@ -251,14 +283,14 @@ def test_the_frozen_model_is_not_changed(evaluate, build):
         ("classification", {"confusion_matrix.png"}),
     ],
 )
-def test_pictures(evaluate, build, task, expected):
+def test_rendered_files(evaluate, build, task, expected):
     files = render(evaluate(task, build("vae", SHAPE, 20), held_out=1))
     assert set(files) == expected
     assert all(len(content) > 500 for content in files.values())
 
 
 @pytest.mark.parametrize("task", ["reconstruction", "sampling", "interpolation", "anomaly_detection", "classification"])
-def test_an_evaluation_repeats_itself(evaluate, build, task):
+def test_an_evaluation_is_reproducible(evaluate, build, task):
     model = build("vae", SHAPE, 20)
     torch.manual_seed(1)
     first = evaluate(task, model, held_out=1)
@@ -266,8 +298,8 @@ def test_an_evaluation_repeats_itself(evaluate, build, task):
     assert first.metrics == evaluate(task, model, held_out=1).metrics
 
 
-def test_what_tasks_do_to_warm_up_works(registry, digits):
-    """In a run a failure there would only be slow, so it has to show here."""
+def test_warming_up_succeeds(registry, digits):
+    """A run does not show such a failure: it is only slower."""
     slow = [task.record for task in registry.tasks.values() if task.record.warm_up is not None]
     assert "latent_structure" in {record.name for record in slow}
     for record in slow:

@@ -9,7 +9,7 @@ import torch
 from mlflow import MlflowClient
 
 from aebench.contracts import Autoencoder
-from aebench.planning.cells import Status
+from aebench.planning.cells import CellResult, Status
 from aebench.tracking import MatrixRun, Store
 from aebench.tracking.runs import Runs
 from aebench.training.records import EpochLosses, TrainingResult

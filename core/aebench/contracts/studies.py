@@ -1,4 +1,4 @@
-"""A published study put to the test: its figures, the way they were obtained, and what was concluded from them."""
+"""A published study that can be compared with results: its figures, its procedures and its claims."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import Any, Protocol
 
 import numpy as np
 
-Draws = np.ndarray[Any, Any]
+BootstrapSamples = np.ndarray[Any, Any]
 
 
 class Measured(Protocol):
-    """What a matrix says, with its uncertainty: called with a quantity and a model.
+    """The results of a matrix with their uncertainty; called with a quantity and a model.
 
-    Each answer is an array of equal length, one entry for each draw of the bootstrap over seeds. Draws are paired: the
-    i-th entries of all answers belong to the same seeds, so that they can be compared one by one.
+    Each answer holds the mean over seeds in each of D bootstrap samples. Samples are paired: the i-th entries of all
+    answers come from the same resampling of the seeds, so that they can be compared entry by entry.
     """
 
-    def __call__(self, quantity: str, model: str) -> Draws:
-        """(D,) float64.
+    def __call__(self, quantity: str, model: str) -> BootstrapSamples:
+        """Means of a quantity for a model: (D,) float64.
 
         Raises:
             NotMeasured: the matrix, or the procedure, has no such number.
         """
         ...
 
-    def best_in_task(self, model: str) -> Draws:
-        """(T, D) bool: for each task of the matrix, whether the model has the best primary metric of all models."""
+    def best_in_task(self, model: str) -> BootstrapSamples:
+        """Whether the model has the best primary metric of all models, for each of the T tasks: (T, D) bool."""
         ...
 
-    def by_held_out(self, quantity: str, model: str) -> Mapping[int, Draws]:
-        """(D,) float64 for each class that was left out of training.
+    def by_held_out(self, quantity: str, model: str) -> Mapping[int, BootstrapSamples]:
+        """Means of a quantity for a model, by the class that was held out of training: (D,) float64 each.
 
         Raises:
-            NotMeasured: fewer than two classes were left out in turn.
+            NotMeasured: fewer than two classes were held out in turn.
         """
         ...
 
@@ -45,13 +45,13 @@ class Claim:
 
     Attributes:
         name: `[a-z][a-z0-9_]*`.
-        text: the conclusion, in plain words.
-        holds: (measured) -> (D,) bool, whether it holds in each draw.
+        text: the conclusion, in one sentence; where procedures measure different things, it names both.
+        holds: (measured) -> (D,) bool, whether it holds in each bootstrap sample.
     """
 
     name: str
     text: str
-    holds: Callable[[Measured], Draws]
+    holds: Callable[[Measured], BootstrapSamples]
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Procedure:
     """A way of measuring.
 
     Attributes:
-        name: "article", "sound".
-        title: what is particular about it.
-        quantities: the task and its metric by which a quantity is measured.
-        variants: for a model that has to be in the matrix with other than its default parameters, these parameters.
+        name: such as "article".
+        title: how it differs from other procedures.
+        quantities: by quantity, the task and its metric that measure it.
+        variants: by model, the parameters that its row in the matrix must have; without an entry, the defaults do.
     """
 
     name: str

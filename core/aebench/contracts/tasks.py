@@ -1,4 +1,4 @@
-"""The task: one evaluation of a trained model, as values; the core does the logging, saving and printing."""
+"""What a task receives and returns; the core does the logging, saving and printing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Skip:
-    """Why a task cannot be asked of a model on a data set; known before anything is trained."""
+    """Why a task cannot evaluate a model on a data set; known before anything is trained."""
 
     reason: str
 
@@ -30,11 +30,11 @@ class Metric:
 
     Attributes:
         name: `[a-z][a-z0-9_]*`, unique within the task.
-        title: for people.
+        title: its name in tables and pages.
         unit: such as "nats/image"; empty for a pure number.
         higher_is_better: the direction in which models are ranked; there is no default.
-        primary: the one that stands for the task in the table; exactly one per task.
-        source: where its definition is written down, if anywhere.
+        primary: shown in the table of models and tasks; exactly one per task.
+        source: the publication that defines it, if any.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Animation:
 
 @dataclass(frozen=True)
 class Table:
-    """A small table kept beside the pictures: column names and rows of the same length."""
+    """A small table stored beside the images: column names, and rows with a value for each."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
@@ -67,14 +67,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a task found, by name; names become file names and metric names.
+    """What a task returns; names become metric names and file names.
 
     Attributes:
         metrics: a value for each declared metric that could be computed.
         images: (H, W) or (H, W, 3) uint8 arrays, or animations.
         figures: matplotlib figures, made without pyplot.
         tables: small tables.
-        absent: for each declared metric that could not be computed, why.
+        absent: for each declared metric that could not be computed, the reason.
     """
 
     metrics: Mapping[str, float]
@@ -85,22 +85,22 @@ class Evaluation:
 
 
 class ReferenceClassifier(Protocol):
-    """A small convolutional classifier of the data set's images, trained by aebench on its training split.
+    """A small convolutional classifier, trained by aebench on the data set's training split.
 
-    What it has learnt to see is the space in which generated images are compared with real ones.
+    Tasks compare generated images with real ones in the space of its features.
 
     Attributes:
-        accuracy: its share of correctly classified test images.
+        accuracy: the share of test images that it classifies correctly, in [0, 1].
     """
 
     accuracy: float
 
     def features(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] -> the activations of its last hidden layer, (N, F) float32."""
+        """Activations of the last hidden layer: (N, C, H, W) float32 in [0, 1] -> (N, F) float32."""
         ...
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] -> class probabilities, (N, K) float32."""
+        """Class probabilities: (N, C, H, W) float32 in [0, 1] -> (N, K) float32."""
         ...
 
 
@@ -113,11 +113,12 @@ class Context:
 
     Attributes:
         params: this task's parameters, an instance of its `params` class.
-        device: where model and data are.
-        seed: for libraries that want a number, in 0..2**32-1.
-        held_out: the class left out of training, or None.
-        fresh_model: builds an untrained twin of the model, on the device, initialised anew but reproducibly.
-        reference_classifier: the data set's, for a task that declares `needs_reference_classifier`; None where the
+        device: of the model and the data.
+        seed: in 0..2**32-1, for libraries that take a number.
+        held_out: the class that was held out of training, or None.
+        fresh_model: builds an untrained model with the same parameters on the device; every call initialises it alike,
+            from a seed of its own.
+        reference_classifier: of the data set, for a task that declares `needs_reference_classifier`; None when the
             data has no labels.
     """
 

@@ -1,4 +1,4 @@
-"""A comparison in a terminal, and as a page in Markdown."""
+"""Shows comparisons with studies: as tables in a terminal, and as a page in Markdown."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from aebench.report.tables import markdown_table
 from aebench.results.comparison import Comparison, Figure, Verdict
 from aebench.results.matrix import MatrixResults
 
@@ -23,11 +24,11 @@ def as_tables(comparison: Comparison) -> Group:
         figures = Table(title=title, title_style="bold", header_style="bold")
         for heading in HEADINGS:
             figures.add_column(heading, justify="left" if heading in HEADINGS[:2] else "right")
-        before = ""
+        previous = ""
         for figure in comparison.figures:
-            if before and figure.quantity != before:
+            if previous and figure.quantity != previous:
                 figures.add_section()
-            before = figure.quantity
+            previous = figure.quantity
             style = {True: "green", False: "red", None: ""}[figure.inside]
             *cells, inside = _cells(figure)
             figures.add_row(*cells, Text(inside, style=style))
@@ -39,12 +40,13 @@ def as_tables(comparison: Comparison) -> Group:
     for procedure in _procedures(comparison):
         claims.add_column(procedure, overflow="fold")
     for verdicts in _by_claim(comparison):
-        claims.add_row(verdicts[0].text, *(Text(_said(verdict), COLOURS[verdict.verdict]) for verdict in verdicts))
+        outcomes = [Text(format_verdict(verdict), COLOURS[verdict.verdict]) for verdict in verdicts]
+        claims.add_row(verdicts[0].text, *outcomes)
     return Group(*parts, claims)
 
 
 def as_page(results: MatrixResults, comparisons: Sequence[Comparison]) -> str:
-    """Everything a comparison says, with the matrix it rests on."""
+    """A page in Markdown with the claims and figures of each study, and the table of the matrix."""
     return "\n".join(_page(results, comparisons)) + "\n"
 
 
@@ -55,13 +57,13 @@ def _page(results: MatrixResults, comparisons: Sequence[Comparison]) -> Iterator
         yield f"Written by `aebench compare --out FILE` from matrix `{comparison.matrix}`:"
         yield f"{comparison.dataset}, {_seeds(comparison)}."
         yield ""
-        yield "## In short"
+        yield "## Summary"
         yield ""
-        yield from _in_short(comparison)
-        yield "## Which conclusions stand"
+        yield from _summary(comparison)
+        yield "## Claims"
         yield ""
-        yield "A claim *holds* when the bootstrap over seeds gives it a probability of at least 0.95, *fails* when that"
-        yield "is at most 0.05, and is *undecided* in between or when it was not measured."
+        yield "A claim *holds* if its probability by the bootstrap over seeds is at least 0.95, *fails* if it is at"
+        yield "most 0.05, and is *undecided* in between or if it was not measured."
         yield ""
         procedures = _procedures(comparison)
         yield f"| claim | {' | '.join(procedures)} |"
@@ -72,8 +74,8 @@ def _page(results: MatrixResults, comparisons: Sequence[Comparison]) -> Iterator
         if comparison.figures:
             yield "## Published and measured figures"
             yield ""
-            yield "Under the study's own procedure. A published figure is that of one run; it is *inside* when it lies"
-            yield "where 95 % of single runs would, judging by the spread over our seeds."
+            yield "Measured under the study's own procedure. A published figure comes from one run; it is *inside* if"
+            yield "it lies in the 95 % prediction interval of a single run, which rests on the spread over our seeds."
             yield ""
             yield f"| {' | '.join(HEADINGS)} |"
             yield "|---|---|" + "--:|" * (len(HEADINGS) - 2)
@@ -83,30 +85,31 @@ def _page(results: MatrixResults, comparisons: Sequence[Comparison]) -> Iterator
     yield "## The matrix"
     yield ""
     if results.is_repeated:
-        yield "Means with 95 % intervals over seeds; models that cannot be told apart share the place in brackets."
+        yield "Means with 95 % confidence intervals over seeds. In brackets: places, which models share if they do not"
+        yield "differ significantly."
     else:
-        yield "One seed: no two models can be told apart."
+        yield "One seed: differences between models cannot be tested."
     yield ""
-    yield results.to_markdown()
+    yield markdown_table(results)
 
 
-def _in_short(comparison: Comparison) -> Iterator[str]:
-    """Claims gathered by what the last procedure, on which conclusions should rest, and the others say of them."""
+def _summary(comparison: Comparison) -> Iterator[str]:
+    """Claims by their verdict under the last procedure, with the procedures that contradict it."""
     deciding = _procedures(comparison)[-1] if comparison.verdicts else ""
-    headings = {"holds": "Stand", "fails": "Do not stand", "undecided": "Cannot be decided"}
+    headings = {"holds": "Claims that hold", "fails": "Claims that fail", "undecided": "Undecided claims"}
     for outcome, heading in headings.items():
         lines = []
         for verdicts in _by_claim(comparison):
             *others, last = verdicts
             if last.verdict == outcome:
-                differing = [
+                contradicting = [
                     f"{other.verdict} under the {other.procedure} procedure"
                     for other in others
                     if other.verdict not in ("undecided", last.verdict)
                 ]
-                lines.append(f"- {last.text}" + (f" (but it {', '.join(differing)})" if differing else ""))
+                lines.append(f"- {last.text}" + (f" (but {', '.join(contradicting)})" if contradicting else ""))
         if lines:
-            yield f"{heading}, judged under the {deciding} procedure:"
+            yield f"{heading} under the {deciding} procedure:"
             yield ""
             yield from lines
             yield ""
@@ -121,27 +124,30 @@ def _by_claim(comparison: Comparison) -> list[list[Verdict]]:
     return [[verdict for verdict in comparison.verdicts if verdict.claim == claim] for claim in claims]
 
 
-def _said(verdict: Verdict) -> str:
+def format_verdict(verdict: Verdict) -> str:
     if verdict.probability is None:
         return f"{verdict.verdict}: {verdict.reason}"
     return f"{verdict.verdict} (p = {verdict.probability:.3f})"
 
 
 def _emphasised(verdict: Verdict) -> str:
-    said = _said(verdict)
-    return said if verdict.verdict == "undecided" else f"**{verdict.verdict}**{said.removeprefix(verdict.verdict)}"
+    text = format_verdict(verdict)
+    return text if verdict.verdict == "undecided" else f"**{verdict.verdict}**{text.removeprefix(verdict.verdict)}"
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
     if figure.measured is None:
         return figure.quantity, figure.model, f"{figure.published:g}", "–", figure.reason, "–", "–"
-    span = "one seed" if figure.low is None or figure.high is None else f"{_short(figure.low)} to {_short(figure.high)}"
+    interval = "one seed"
+    if figure.low is not None and figure.high is not None:
+        interval = f"{format_number(figure.low)} to {format_number(figure.high)}"
     inside = {True: "yes", False: "no", None: "?"}[figure.inside]
     difference = f"{figure.difference:+.1%}" if figure.published > 1 else f"{figure.measured - figure.published:+.3f}"
-    return figure.quantity, figure.model, f"{figure.published:g}", _short(figure.measured), span, difference, inside
+    numbers = f"{figure.published:g}", format_number(figure.measured), interval, difference
+    return figure.quantity, figure.model, *numbers, inside
 
 
-def _short(value: float) -> str:
+def format_number(value: float) -> str:
     return f"{value:.2f}" if abs(value) > 1 else f"{value:.3f}"
 
 

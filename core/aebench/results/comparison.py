@@ -1,4 +1,4 @@
-"""Published figures beside measured ones, and a study's conclusions beside what the results say of them."""
+"""Compares a published study with the results of a matrix: its figures with the measured ones, and its claims."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from aebench.contracts import Claim, NotMeasured, Procedure, StudyRecord
-from aebench.contracts.studies import Draws
+from aebench.contracts.studies import BootstrapSamples
 from aebench.results.matrix import MatrixResults, TaskInfo
-from aebench.results.statistics import LEVEL, interval_of_one_more
+from aebench.results.statistics import CONFIDENCE_LEVEL, prediction_interval
 
-DRAWS = 10_000
+BOOTSTRAP_SAMPLES = 10_000
 SEED = 1
-SURE = LEVEL  # the probability from which on a claim holds, or fails
+DECISION_LEVEL = CONFIDENCE_LEVEL  # a claim holds from this probability on, and fails up to one minus this
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,11 @@ class Figure:
     """A published figure and its measured counterpart.
 
     Attributes:
-        quantity, model: what was measured, and of which model.
-        published: a single run.
-        measured: mean over seeds; None where there is none, for the reason in `reason`.
-        low, high: what one more run would give with probability 0.95; None for a single seed.
+        quantity, model: what was measured, and on which model.
+        published: from a single run.
+        measured: mean over seeds; None if it was not measured.
+        low, high: 95 % prediction interval of one more run; None for a single seed.
+        reason: why it was not measured.
     """
 
     quantity: str
@@ -45,19 +46,20 @@ class Figure:
 
     @property
     def inside(self) -> bool | None:
-        """Whether the published figure lies where one more run would."""
+        """Whether the published figure lies in the prediction interval."""
         return None if self.low is None or self.high is None else self.low <= self.published <= self.high
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the results say of a claim under one procedure.
+    """Whether a claim holds under one procedure.
 
     Attributes:
-        claim, text, procedure: which.
+        claim, text: the claim's name and text.
+        procedure: the procedure's name.
         verdict: "holds", "fails" or "undecided".
-        probability: that it holds, by the bootstrap over seeds; None when it cannot be told.
-        reason: why it cannot.
+        probability: that the claim holds, by the bootstrap over seeds; None if it was not measured.
+        reason: why it was not measured.
     """
 
     claim: str
@@ -70,7 +72,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A study against a matrix."""
+    """A study's figures and claims, each with what a matrix says of it."""
 
     study: str
     title: str
@@ -81,7 +83,7 @@ class Comparison:
     verdicts: tuple[Verdict, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; None for what is not known."""
+        """JSON values; null for what was not measured."""
         figures = [
             asdict(figure) | {"difference": figure.difference, "inside": figure.inside} for figure in self.figures
         ]
@@ -90,7 +92,7 @@ class Comparison:
 
 
 def compare(results: MatrixResults, study: StudyRecord) -> Comparison:
-    """Put a study's figures and claims beside a matrix's results; figures under its own procedure, the first one."""
+    """Compare a study with the results: its figures under the first procedure, its own; its claims under every one."""
     measured = [MeasuredResults(results, procedure) for procedure in study.procedures]
     figures = [
         _figure(measured[0], published.quantity, model, value)
@@ -105,10 +107,10 @@ def compare(results: MatrixResults, study: StudyRecord) -> Comparison:
 
 
 class MeasuredResults:
-    """A matrix's results under a procedure, drawn from the parametric bootstrap of the means over seeds.
+    """The results of a matrix under a procedure, as a parametric bootstrap of the means over seeds.
 
-    All means together follow a multivariate Student distribution with the covariance of the seeds' values, if these are
-    normal; for a single mean its quantiles are those of `aebench.results.statistics.interval`.
+    For normal values the means jointly follow a multivariate Student distribution with the covariance of the seeds'
+    values. The quantiles of a single mean are those of `aebench.results.statistics.confidence_interval`.
     """
 
     def __init__(self, results: MatrixResults, procedure: Procedure) -> None:
@@ -116,72 +118,72 @@ class MeasuredResults:
         self.procedure = procedure
         self.seeds = len(results.seeds)
         rng = np.random.default_rng(SEED)
-        scale = np.sqrt(1 / (self.seeds * rng.chisquare(max(self.seeds - 1, 1), size=DRAWS)))
-        self._weights = scale[:, None] * rng.normal(size=(DRAWS, self.seeds))
+        scale = np.sqrt(1 / (self.seeds * rng.chisquare(max(self.seeds - 1, 1), size=BOOTSTRAP_SAMPLES)))
+        self._weights = scale[:, None] * rng.normal(size=(BOOTSTRAP_SAMPLES, self.seeds))
 
-    def __call__(self, quantity: str, model: str) -> Draws:
-        return self._drawn(self.values(quantity, model))
+    def __call__(self, quantity: str, model: str) -> BootstrapSamples:
+        return self._bootstrap(self.values(quantity, model))
 
     def values(self, quantity: str, model: str) -> list[float]:
-        """One value for each seed, in their order.
+        """One value for each seed, in the order of the seeds.
 
         Raises:
-            NotMeasured: there is none.
+            NotMeasured: a seed has no finite value.
         """
         task, metric = self._metric(quantity)
         row = self._row(model)
         return self._complete(self._results.by_seed(row, task, metric), f"{row} has no {task}.{metric}")
 
-    def by_held_out(self, quantity: str, model: str) -> dict[int, Draws]:
+    def by_held_out(self, quantity: str, model: str) -> dict[int, BootstrapSamples]:
         task, metric = self._metric(quantity)
         row = self._row(model)
-        found: dict[int, dict[int, float]] = {}
+        by_class: dict[int, dict[int, float]] = {}
         for cell in self._results.of(row, task):
             if cell.held_out is not None and metric in cell.metrics:
-                found.setdefault(cell.held_out, {})[cell.seed] = cell.metrics[metric]
-        if len(found) < 2:
-            raise NotMeasured("only one class was left out; see held_out: all")
-        reason = f"{row} lacks {task}.{metric} for some class"
-        return {held_out: self._drawn(self._complete(values, reason)) for held_out, values in found.items()}
+                by_class.setdefault(cell.held_out, {})[cell.seed] = cell.metrics[metric]
+        if len(by_class) < 2:
+            raise NotMeasured("only one class was held out; see held_out: all")
+        reason = f"{row} has no {task}.{metric} for at least one held-out class"
+        return {held_out: self._bootstrap(self._complete(values, reason)) for held_out, values in by_class.items()}
 
-    def best_in_task(self, model: str) -> Draws:
+    def best_in_task(self, model: str) -> BootstrapSamples:
         row = self._row(model)
         tasks = [self._is_best(row, task) for task in self._results.tasks]
-        return np.stack(tasks) if tasks else np.zeros((0, DRAWS), dtype=bool)
+        return np.stack(tasks) if tasks else np.zeros((0, BOOTSTRAP_SAMPLES), dtype=bool)
 
-    def _is_best(self, row: str, task: TaskInfo) -> Draws:
-        drawn = {name: self._drawn(values) for name, values in self._primaries[task.name].items()}
-        if row not in drawn:
-            return np.zeros(DRAWS, dtype=bool)
-        best = (np.max if task.primary.higher_is_better else np.min)(list(drawn.values()), axis=0)
-        is_best: Draws = drawn[row] == best
+    def _is_best(self, row: str, task: TaskInfo) -> BootstrapSamples:
+        means = {name: self._bootstrap(values) for name, values in self._primaries[task.name].items()}
+        if row not in means:
+            return np.zeros(BOOTSTRAP_SAMPLES, dtype=bool)
+        best = (np.max if task.primary.higher_is_better else np.min)(list(means.values()), axis=0)
+        is_best: BootstrapSamples = means[row] == best
         return is_best
 
     @cached_property
     def _primaries(self) -> dict[str, dict[str, list[float]]]:
-        """By task, the primary metric of every model that has it for all seeds; baselines aside."""
-        found: dict[str, dict[str, list[float]]] = {}
+        """By task and row, the primary metric by seed; without baselines and rows that lack a seed."""
+        primaries: dict[str, dict[str, list[float]]] = {}
         for task in self._results.tasks:
             ranking = self._results.ranking(task)
             rows = ranking.order if ranking is not None else ()
-            found[task.name] = {row: self._results.values(row, task) for row in rows}
-        return found
+            primaries[task.name] = {row: self._results.values(row, task) for row in rows}
+        return primaries
 
     def _metric(self, quantity: str) -> tuple[str, str]:
         if quantity not in self.procedure.quantities:
-            raise NotMeasured("no number was taken")
+            raise NotMeasured(f"the {self.procedure.name} procedure does not measure {quantity!r}")
         return self.procedure.quantities[quantity]
 
     def _row(self, model: str) -> str:
-        """The row of the matrix that a model stands in, with the parameters that the procedure asks for."""
-        wanted = self.procedure.variants.get(model, {})
+        """The row of the matrix with this model and the parameters that the procedure requires."""
+        required = self.procedure.variants.get(model, {})
         rows = [
             row
             for row, variant in self._results.variants.items()
-            if variant.name == model and all(variant.params.get(key) == value for key, value in wanted.items())
+            if variant.name == model and all(variant.params.get(key) == value for key, value in required.items())
         ]
         if not rows:
-            with_parameters = "".join(f" with {key}: {value}" for key, value in wanted.items())
+            with_parameters = "".join(f" with {key}: {value}" for key, value in required.items())
             raise NotMeasured(f"{model}{with_parameters} is not in the matrix")
         return model if model in rows else rows[0]
 
@@ -191,11 +193,11 @@ class MeasuredResults:
             raise NotMeasured(reason)
         return values
 
-    def _drawn(self, values: list[float]) -> Draws:
-        """(D,): the mean in each draw; the same weights for all, which pairs them."""
+    def _bootstrap(self, values: list[float]) -> BootstrapSamples:
+        """The mean in each bootstrap sample: (D,); all quantities share the weights, which pairs the samples."""
         residuals = np.subtract(values, np.mean(values))
-        drawn: Draws = np.mean(values) + self._weights @ residuals
-        return drawn
+        means: BootstrapSamples = np.mean(values) + self._weights @ residuals
+        return means
 
 
 def _figure(measured: MeasuredResults, quantity: str, model: str, published: float) -> Figure:
@@ -203,11 +205,10 @@ def _figure(measured: MeasuredResults, quantity: str, model: str, published: flo
         values = measured.values(quantity, model)
     except NotMeasured as error:
         return Figure(quantity, model, published, reason=str(error))
-    found = interval_of_one_more(values)
-    mean = float(np.mean(values))
-    if found is None:
+    interval, mean = prediction_interval(values), float(np.mean(values))
+    if interval is None:
         return Figure(quantity, model, published, mean)
-    return Figure(quantity, model, published, mean, found.low, found.high)
+    return Figure(quantity, model, published, mean, interval.low, interval.high)
 
 
 def _verdict(claim: Claim, measured: MeasuredResults) -> Verdict:
@@ -220,6 +221,6 @@ def _verdict(claim: Claim, measured: MeasuredResults) -> Verdict:
         return verdict("undecided", reason=str(error))
     if measured.seeds < 2:
         return verdict("undecided", reason=f"one seed, in which it {'holds' if probability else 'fails'}")
-    if probability >= SURE:
+    if probability >= DECISION_LEVEL:
         return verdict("holds", probability)
-    return verdict("fails" if probability <= 1 - SURE else "undecided", probability)
+    return verdict("fails" if probability <= 1 - DECISION_LEVEL else "undecided", probability)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from aebench.errors import AebenchError
-from aebench.planning.cells import CellResult, Status, cell_key
+from aebench.planning.cells import CellResult, Status
 from aebench.planning.planner import Plan
+from aebench.planning.specs import cell_key
 from aebench.results.matrix import MatrixResults, MetricInfo, TaskInfo, Variant
 
 LAYOUT = 2  # raise it when the meaning of the description changes

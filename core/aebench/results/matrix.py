@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from aebench.planning.cells import CellResult, Status
-from aebench.results.statistics import Interval, Ranking, interval, rank
+from aebench.results.statistics import Interval, Ranking, rank
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class MatrixResults:
 
     def confidence_interval(self, model: str, task: TaskInfo) -> Interval | None:
         """The 95 % confidence interval of the mean of `values`; None for fewer than two seeds."""
-        return interval(self.values(model, task))
+        return confidence_interval(self.values(model, task))
 
     def ranking(self, task: TaskInfo) -> Ranking | None:
         """The models that have a finite value for every seed, baselines aside; None for fewer than two of them."""

@@ -1,4 +1,4 @@
-"""What a few seeds can tell: intervals of means, and which models can be told apart."""
+"""Statistics over a few seeds: confidence intervals, and rankings by paired t-tests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from itertools import combinations
 
 import numpy as np
 
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the interval that covers its true value with probability 0.95."""
+    """The mean of some values and a 95 % interval around it."""
 
     mean: float
     low: float
@@ -25,49 +25,49 @@ class Interval:
         return (self.high - self.low) / 2
 
 
-def interval(values: Sequence[float]) -> Interval | None:
-    """The interval of a mean of independent values; None for fewer than two.
+def confidence_interval(values: Sequence[float]) -> Interval | None:
+    """Student's 95 % interval of the mean of independent normal values; None for fewer than two.
 
-    The parametric bootstrap of the studentised mean (Efron & Tibshirani 1993, ch. 12.5), for which normal values are
-    drawn; their distribution is known, so nothing has to be drawn: it is Student's. Resampling the values themselves
-    cannot work here: the mean of three lies outside their own range in one case of four.
+    It is the limit of the parametric bootstrap of the studentised mean (Efron & Tibshirani 1993, ch. 12.5). Resampling
+    the values themselves does not work for a few seeds: the true mean lies outside the range of three values in one
+    case of four.
     """
     from scipy.stats import t
 
     if len(values) < 2:
         return None
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
-    reach = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
-    return Interval(mean, mean - reach, mean + reach)
+    half_width = float(t.ppf((1 + CONFIDENCE_LEVEL) / 2, len(values) - 1)) * error
+    return Interval(mean, mean - half_width, mean + half_width)
 
 
-def interval_of_one_more(values: Sequence[float]) -> Interval | None:
-    """Where one more independent normal value would lie with probability 0.95; None for fewer than two values."""
-    found = interval(values)
-    if found is None:
+def prediction_interval(values: Sequence[float]) -> Interval | None:
+    """Where one more independent normal value lies with probability 0.95; None for fewer than two values."""
+    of_mean = confidence_interval(values)
+    if of_mean is None:
         return None
-    reach = found.half_width * math.sqrt(len(values) + 1)
-    return Interval(found.mean, found.mean - reach, found.mean + reach)
+    half_width = of_mean.half_width * math.sqrt(len(values) + 1)
+    return Interval(of_mean.mean, of_mean.mean - half_width, of_mean.mean + half_width)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Models from best to worst, and who can be told from whom.
+    """Models from best to worst, and which of their differences are significant.
 
     Attributes:
         order: names, best mean first.
-        p_values: for each pair of names, in either order, the adjusted probability of such a difference by chance.
+        p_values: the adjusted p-value of the difference of each pair of names, in either order.
     """
 
     order: tuple[str, ...]
     p_values: Mapping[tuple[str, str], float]
 
     def differ(self, one: str, other: str) -> bool:
-        """Whether two models can be told apart."""
-        return one != other and self.p_values[one, other] < 1 - LEVEL
+        """Whether two models differ significantly."""
+        return one != other and self.p_values[one, other] < 1 - CONFIDENCE_LEVEL
 
     def place(self, name: str) -> int:
-        """1 for the best; neighbours in the order, no two of which can be told apart, share the place of the first."""
+        """1 for the best; consecutive models without a significant difference share the place of the first of them."""
         first = 0
         for position, current in enumerate(self.order):
             if any(self.differ(current, other) for other in self.order[first:position]):
@@ -77,7 +77,7 @@ class Ranking:
         raise KeyError(name)
 
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """Tie groups: the largest runs in the order within which no two models can be told apart."""
+        """Tie groups: the longest runs of consecutive models without a significant difference."""
         found: list[tuple[str, ...]] = []
         for start in range(len(self.order)):
             end = start + 1
@@ -94,11 +94,11 @@ class Ranking:
 def rank(values: Mapping[str, Sequence[float]], higher_is_better: bool) -> Ranking:
     """Rank models by their means, with paired t-tests over the seeds.
 
-    Of the differences that are found, at most one in twenty is expected to be none (Benjamini & Hochberg 1995).
+    The false discovery rate of the significant differences is at most 5 % (Benjamini & Hochberg 1995).
 
     Args:
         values: one value per seed for each model, in the same order of seeds for all.
-        higher_is_better: the direction.
+        higher_is_better: the direction of the metric.
 
     Raises:
         ValueError: the models have different numbers of values.
@@ -127,7 +127,10 @@ def paired_t_test(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def adjusted_p_values(p_values: Sequence[float]) -> list[float]:
-    """For many comparisons, by the step-up procedure that controls the false discovery rate."""
+    """P-values adjusted for many comparisons: the false discovery rate, by the step-up procedure.
+
+    The source is Benjamini & Hochberg 1995.
+    """
     from scipy.stats import false_discovery_control
 
     adjusted: list[float] = false_discovery_control(p_values).tolist() if p_values else []
