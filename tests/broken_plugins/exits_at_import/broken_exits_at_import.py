@@ -1,4 +1,4 @@
-"""Ends the program while it is imported."""
+"""Exits while it is imported."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Registers well; each of its models fails in another phase of the work, and its task always does."""
+"""Registers correctly; each model fails in a different phase, and the task fails for every model."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Never comes back from its hook."""
+"""Hangs in its hook."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Claims the name of a model that another plugin brings."""
+"""Registers a model under a name that another plugin uses."""
 
 from aebench.contracts import Autoencoder, AutoencoderRecord, hookimpl
 from aebench.networks import DenseDecoder, DenseEncoder
@@ -11,4 +11,4 @@ def build(input_shape, latent_dim, params):
 
 @hookimpl
 def aebench_autoencoders():
-    return [AutoencoderRecord(name="vae", title="T", summary="not the one you expect", build=build)]
+    return [AutoencoderRecord(name="vae", title="T", summary="a second vae", build=build)]

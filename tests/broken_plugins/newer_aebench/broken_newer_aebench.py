@@ -1,4 +1,4 @@
-"""Was written for an aebench yet to come."""
+"""Requires a version of aebench that does not exist."""
 
 from aebench.contracts import what_comes_with_99
 

@@ -1,4 +1,4 @@
-"""Talks while it is imported, and is otherwise in order."""
+"""Prints while it is imported; correct otherwise."""
 
 from aebench.contracts import Autoencoder, AutoencoderRecord, hookimpl
 from aebench.networks import DenseDecoder, DenseEncoder
