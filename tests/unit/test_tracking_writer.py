@@ -241,6 +241,15 @@ def test_a_fresh_matrix_has_runs_of_its_own(open_store, rotation):
     assert parents[0] == parents[1] != parents[2]
 
 
+def test_another_matrix_and_one_that_is_still_running_are_not_continued(open_store, lay_out, rotation):
+    with open_store().open_matrix(lay_out(models=["vae"], tasks=["sampling"]), new=False) as other:
+        pass
+    with open_store().open_matrix(rotation, new=False) as running:
+        assert running.parent_id != other.parent_id
+        with open_store().open_matrix(rotation, new=False) as beside:
+            assert beside.parent_id != running.parent_id
+
+
 def test_a_training_is_recorded_with_its_weights(open_store, client, rotation, tmp_path):
     training = rotation.trainings[0]
     weights = tmp_path / "a-content-hash"
