@@ -12,6 +12,7 @@ from aebench.contracts import Autoencoder
 from aebench.planning.cells import CellResult, Status
 from aebench.tracking import MatrixRun, Store
 from aebench.tracking.runs import Runs
+from aebench.tracking.schema import read_cells
 from aebench.training.records import EpochLosses, TrainingResult
 
 RESULT = TrainingResult((EpochLosses(1, "end to end", 9.0, 8.0, 1.0, 9.5),), 1.5, 100, 10, 5)
@@ -210,6 +211,22 @@ def test_cells_of_another_matrix_are_reused_and_name_the_run_with_their_pictures
         assert reused.metrics == {"recall": 0.5, "x": float("inf")}
 
 
+def test_a_cell_of_one_held_out_class_is_reused_in_a_rotation(open_store, client, lay_out, rotation):
+    one = lay_out(models=["vae"], tasks=["anomaly_detection"])
+    (alone,) = one.cells
+    with open_store().open_matrix(one, new=False) as target:
+        target.record_cell(alone, _ok(alone, 0.25), {})
+    store = open_store()
+    finished = store.finished(rotation.cells)
+    reused, other = (cell for cell in rotation.cells if cell.training.in_rotation and _row(cell) == ("vae", 0))
+    assert set(finished) == {reused.hash}
+    with store.open_matrix(rotation, new=False) as target:
+        target.record_reused(reused, finished[reused.hash])
+        target.record_cell(other, _ok(other, 0.75), {})
+    metrics = _run_of(client, target.parent_id, reused).data.metrics
+    assert (metrics["anomaly_detection.without_1.auroc"], metrics["anomaly_detection.auroc"]) == (0.25, 0.5)
+
+
 def test_only_cells_that_are_ok_are_finished(open_store, rotation):
     with open_store().open_matrix(rotation, new=False) as target:
         _record(target, rotation, Status.FAILED)
@@ -222,6 +239,15 @@ def test_a_fresh_matrix_has_runs_of_its_own(open_store, rotation):
         with open_store().open_matrix(rotation, new=new) as target:
             parents.append(target.parent_id)
     assert parents[0] == parents[1] != parents[2]
+
+
+def test_another_matrix_and_one_that_is_still_running_are_not_continued(open_store, lay_out, rotation):
+    with open_store().open_matrix(lay_out(models=["vae"], tasks=["sampling"]), new=False) as other:
+        pass
+    with open_store().open_matrix(rotation, new=False) as running:
+        assert running.parent_id != other.parent_id
+        with open_store().open_matrix(rotation, new=False) as beside:
+            assert beside.parent_id != running.parent_id
 
 
 def test_a_training_is_recorded_with_its_weights(open_store, client, rotation, tmp_path):
@@ -239,17 +265,28 @@ def test_a_training_is_recorded_with_its_weights(open_store, client, rotation, t
     assert (_folder(run) / "weights" / f"{key}.safetensors").read_bytes() == b"weights"
 
 
-def test_curves_longer_than_a_batch_are_recorded_whole(open_store, client, rotation, tmp_path):
-    training = rotation.trainings[0]
+def test_what_exceeds_a_batch_is_recorded_whole(mlflow_store, new_experiment, client, rotation, tmp_path):
+    class AsStrictAsAServer(MlflowClient):
+        def log_batch(self, run_id, metrics=(), params=(), tags=(), **options):
+            assert len(metrics) <= 1000
+            assert len(params) <= 100
+            assert len(tags) <= 100
+            return super().log_batch(run_id, metrics, params, tags, **options)
+
+    _, experiment_id = new_experiment()
+    training, spec = rotation.trainings[0], next(cell for cell in rotation.cells if cell.skip is None)
     weights = tmp_path / "weights"
     weights.touch()
     epochs = tuple(EpochLosses(epoch, "end to end", 1.0, 1.0, 1.0, 1.0) for epoch in range(1, 302))
-    with open_store().open_matrix(rotation, new=False) as target:
+    absent = {f"metric_{number}": "too few" for number in range(150)}
+    with MatrixRun(Runs(AsStrictAsAServer(mlflow_store), experiment_id), rotation) as target:
         target.record_training(training, TrainingResult(epochs, 1.5, 100, 10, 5), "cpu", weights, None)
-    run_id = _run_of(client, target.parent_id, rotation.cells[0]).info.run_id
+        target.record_cell(spec, spec.result(Status.OK, absent=absent), {})
+    run = _run_of(client, target.parent_id, spec)
     for name in ("total", "reconstruction", "penalty", "validation"):
-        curve = client.get_metric_history(run_id, f"train.{training.training_key}.{name}")
+        curve = client.get_metric_history(run.info.run_id, f"train.{training.training_key}.{name}")
         assert sorted(metric.step for metric in curve) == list(range(1, 302))
+    assert read_cells(run)[spec.key].result.absent == absent
 
 
 def test_weights_are_copied_one_by_one_for_the_trainings_that_are_wanted(open_store, rotation, tmp_path):

@@ -240,10 +240,9 @@ def _read_cell(run: Run, match: re.Match[str], status: Status) -> StoredCell:
 
 
 def _below(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values whose key is `prefix`, a dot and a name without dots, by that name."""
+    """The values whose key is `prefix`, a dot and a name, by that name."""
     start = f"{prefix}."
-    names = {key: key.removeprefix(start) for key in values if key.startswith(start)}
-    return {name: values[key] for key, name in names.items() if "." not in name}
+    return {key.removeprefix(start): value for key, value in values.items() if key.startswith(start)}
 
 
 def _by_finiteness(prefix: str, metrics: Mapping[str, float]) -> tuple[dict[str, float], dict[str, str]]:
