@@ -32,14 +32,15 @@ class Registered(Generic[R]):
 
 @dataclass(frozen=True)
 class PluginFailure:
-    """Why a plugin is missing.
+    """Why a plugin could not be loaded.
 
     Attributes:
         distribution, version, entry_point: which plugin.
-        stage: select (asked for, not installed), requirements (something it depends on is missing), load (its import),
-            contract (written for another version of it), register and check (its hooks), or collect (what they return).
+        stage: select (chosen by name but not installed), requirements (a dependency is missing, or it needs another
+            version of aebench), load (importing the module), register and check (its hooks), or collect (the records
+            that the hooks return).
         message: what was wrong, in one line.
-        traceback: of the exception behind it, if there was one.
+        traceback: of the exception behind it; empty if there was none.
     """
 
     distribution: str

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from aebench.planning.cells import CellResult, Status
-from aebench.results.statistics import Interval, Ranking, rank
+from aebench.results.statistics import Interval, Ranking, confidence_interval, rank
 
 
 @dataclass(frozen=True)
