@@ -75,9 +75,11 @@ def home(bare_home: Home, empty_store: Path) -> Home:
 
 @pytest.fixture(scope="session")
 def matrix(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The whole matrix on digits, run once with a short budget; `log` is what it printed."""
+    """The whole matrix on digits, run once with a short budget; `log` and `stderr` are what it printed."""
     home = Home(tmp_path_factory.mktemp("matrix"))
-    (home.path / "log").write_text(home.run("run", "--epochs", 3).stdout)
+    done = home.run("run", "--epochs", 3)
+    (home.path / "log").write_text(done.stdout)
+    (home.path / "stderr").write_text(done.stderr)
     return home
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from aebench.contracts import Claim, NotMeasured, Procedure, PublishedFigures, StudyRecord
+from aebench.planning.cells import CellResult, Status
 from aebench.report.pages import as_page
+from aebench.report.tables import markdown_table
 from aebench.results.comparison import MeasuredResults, compare
-from aebench.results.matrix import CellResult, MatrixResults, MetricInfo, TaskInfo, Variant
+from aebench.results.matrix import MatrixResults, MetricInfo, TaskInfo, Variant
 from aebench.results.statistics import confidence_interval
 
 LOW = TaskInfo("low", "Low", (MetricInfo("bce", "B", "", False, True),))
@@ -20,10 +22,12 @@ VALUES = {"a": (1.0, 1.2, 1.1), "b": (2.0, 2.1, 2.3), "b_pixels": (3.0, 3.1, 3.2
 
 def matrix(seeds=3, dataset="mnist", rows=VALUES):
     cells = [
-        CellResult(row, "low", seed, "ok", None, {"bce": rows[row][seed]}) for row in rows for seed in range(seeds)
+        CellResult(row, "low", seed, None, Status.OK, metrics={"bce": rows[row][seed]})
+        for row in rows
+        for seed in range(seeds)
     ]
     cells += [
-        CellResult(row, "high", seed, "ok", None, {"auroc": rows[row][seed] / 10}, held_out=held_out)
+        CellResult(row, "high", seed, held_out, Status.OK, metrics={"auroc": rows[row][seed] / 10})
         for row in rows
         for seed in range(seeds)
         for held_out in (1, 7)
@@ -131,7 +135,7 @@ def test_json_and_page():
     assert re.search(r"\| a claim \| \*\*holds\*\* \(p = (0\.99\d|1\.000)\) \| \*\*holds\*\*", page)
     assert "| bce | a | 1.1 | 1.10 | 0.603 to 1.60 | +0.0% | yes |" in page
     assert "Claims that hold under the sound procedure:\n\n- a claim\n" in page
-    assert matrix().to_markdown() in page
+    assert markdown_table(matrix()) in page
 
 
 def test_the_page_names_procedures_that_contradict():

@@ -91,8 +91,8 @@ def test_a_terminal_prints_failures_and_retries_but_not_successes(matrix):
         progress.begin(matrix, [training], matrix.cells, reused=0)
         progress.training_retried(training, "out of memory")
         progress.training_done(training, RESULT)
-        progress.cell_done(matrix.cells[0].result(Status.OK))
-        progress.cell_done(matrix.cells[1].result(Status.FAILED, reason="no luck"))
+        progress.cell_done(CellResult.of(matrix.cells[0], Status.OK))
+        progress.cell_done(CellResult.of(matrix.cells[1], Status.FAILED, reason="no luck"))
     printed = console.file.getvalue()
     assert "retry    vae · general · seed 0: out of memory" in printed
     assert "failed   vae × sampling · seed 0: no luck" in printed

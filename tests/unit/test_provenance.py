@@ -292,7 +292,7 @@ def edit_core(tmp_path, monkeypatch) -> Callable[[str], None]:
 
 @pytest.mark.parametrize(
     "file",
-    ["training/trainer.py", "training/steps.py", "contracts/models.py", "planning/seeds.py", "planning/specs.py"],
+    ["training/trainer.py", "training/step.py", "contracts/models.py", "planning/seeds.py", "planning/specs.py"],
 )
 def test_code_that_trains_changes_every_hash(lay_out, edit_core, file):
     before = _hashes(lay_out(models=["vae", "pca"]))

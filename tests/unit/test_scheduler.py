@@ -21,7 +21,7 @@ class ScriptedEngine:
         self._outcome = outcome or (lambda job, attempt: succeed(job))
         self._slots = slots
         self.taken, self.cancelled, self.open = [], [], False
-        self._running = {}
+        self._running, self._begun = {}, set()
         self._attempts = Counter()
 
     def __enter__(self):
@@ -41,12 +41,15 @@ class ScriptedEngine:
     def events(self, timeout):
         events = []
         for job in list(self._running.values()):
-            self._attempts[job.id] += 1
-            events.append(Started(job.id))
+            if job.id not in self._begun:
+                self._begun.add(job.id)
+                self._attempts[job.id] += 1
+                events.append(Started(job.id))
             outcome = self._outcome(job, self._attempts[job.id])
             if outcome is not None:
                 events.append(outcome)
                 del self._running[job.id]
+                self._begun.remove(job.id)
         return events
 
     def cancel(self, job_id):

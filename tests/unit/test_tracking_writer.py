@@ -55,7 +55,7 @@ def _record(target, plan, status=Status.OK):
         elif status is Status.OK:
             target.record_cell(spec, _ok(spec), {})
         else:
-            target.record_cell(spec, spec.result(status, reason="no luck"), {})
+            target.record_cell(spec, CellResult.of(spec, status, reason="no luck"), {})
 
 
 def _record_and_raise(target, spec, result, error):
@@ -281,7 +281,7 @@ def test_what_exceeds_a_batch_is_recorded_whole(mlflow_store, new_experiment, cl
     absent = {f"metric_{number}": "too few" for number in range(150)}
     with MatrixRun(Runs(AsStrictAsAServer(mlflow_store), experiment_id), rotation) as target:
         target.record_training(training, TrainingResult(epochs, 1.5, 100, 10, 5), "cpu", weights, None)
-        target.record_cell(spec, spec.result(Status.OK, absent=absent), {})
+        target.record_cell(spec, CellResult.of(spec, Status.OK, absent=absent), {})
     run = _run_of(client, target.parent_id, spec)
     for name in ("total", "reconstruction", "penalty", "validation"):
         curve = client.get_metric_history(run.info.run_id, f"train.{training.training_key}.{name}")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import json
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from typer.exceptions import TyperException
 
-from aebench.cli_options import (
+from aebench.cli.options import (
     AsJson,
     ConfigFile,
     DataDir,
@@ -29,11 +25,10 @@ from aebench.cli_options import (
     data_folder,
     load_benchmark,
 )
+from aebench.cli.output import console, print_error, print_json, write_text
 from aebench.errors import AebenchError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from aebench.registry.records import Registry
 
 app = typer.Typer(
@@ -44,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILED = 1  # exit code
 
 
 @app.command()
@@ -69,7 +64,6 @@ def run(
     ] = 3600,
 ) -> None:
     """Run every model against every task; what is already in the store is not run again."""
-    signal.signal(signal.SIGTERM, _terminate)
     registry = _registry()
     benchmark = load_benchmark(registry, config, dataset, models, tasks, seeds, epochs, precision)
 
@@ -78,15 +72,15 @@ def run(
     from aebench.report.progress import RunProgress
     from aebench.report.tables import results_table
 
-    console = _console()
+    terminal = console()
     options = runner.RunOptions(device, jobs, data_folder(data_dir), tracking_uri, experiment, fresh, cell_timeout)
-    with RunProgress(console) as progress:
+    with RunProgress(terminal) as progress:
         summary = runner.run(benchmark, registry, options, progress)
-    console.print(results_table(summary.results))
+    terminal.print(results_table(summary.results))
     if not summary.trained and not summary.cells:
-        console.print(f"nothing to train: all {summary.reused} cells were already there; --fresh runs them again")
+        terminal.print(f"nothing to train: all {summary.reused} cells were already there; --fresh runs them again")
     done = ", ".join(f"{count} {status}" for status, count in sorted(summary.cells.items())) or "0"
-    console.print(
+    terminal.print(
         f"{summary.trained} trainings, cells run: {done}, reused: {summary.reused}; {summary.seconds:.0f} s. "
         "'aebench ui' shows the pictures.",
         highlight=False,
@@ -119,11 +113,11 @@ def plan(
     if as_json:
         from aebench.results.description import describe
 
-        _print_json(describe(matrix))
+        print_json(describe(matrix))
         return
     from aebench.report.plan import plan_table
 
-    _console().print(plan_table(matrix))
+    console().print(plan_table(matrix))
 
 
 @app.command("list")
@@ -140,13 +134,13 @@ def list_(
     description = describe_registry(registry)
     shown = {kind: entries for kind, entries in description.items() if what in (None, kind)}
     if as_json:
-        _print_json(shown)
+        print_json(shown)
         return
-    console = _console()
+    terminal = console()
     for table in as_tables(shown):
-        console.print(table)
+        terminal.print(table)
     if not any(shown.values()):
-        console.print(f"no {what or 'plugins'}")
+        terminal.print(f"no {what or 'plugins'}")
 
 
 @app.command()
@@ -162,9 +156,9 @@ def results(
     store = Store(tracking_uri, experiment or newest_experiment(tracking_uri), must_exist=True)
     found = store.results()
     if as_json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
     else:
-        _console().print(results_table(found))
+        console().print(results_table(found))
 
 
 @app.command()
@@ -186,12 +180,12 @@ def compare(
     results = store.results()
     comparisons = [compare_with(results, study.record) for study in registry.studies.values()]
     if as_json:
-        _print_json([comparison.to_json() for comparison in comparisons])
+        print_json([comparison.to_json() for comparison in comparisons])
     elif out is not None:
-        _write(out, as_page(results, comparisons))
+        write_text(out, as_page(results, comparisons))
     else:
         for comparison in comparisons:
-            _console().print(as_tables(comparison))
+            console().print(as_tables(comparison))
 
 
 @app.command()
@@ -264,34 +258,6 @@ def _main(
     pass
 
 
-def main() -> None:
-    """Entry point: known errors on one line each with exit code 2, bugs with a traceback."""
-    try:
-        code = app(standalone_mode=False)
-    except TyperException as error:
-        print_error(error.format_message())
-        sys.exit(BAD_INPUT)
-    except AebenchError as error:
-        print_error(str(error))
-        sys.exit(BAD_INPUT)
-    except (KeyboardInterrupt, typer.Abort):
-        print_error("interrupted; what was done is kept, and the same command goes on from there")
-        sys.exit(INTERRUPTED)
-    finally:
-        gc.freeze()  # Python would look through all that PyTorch has made once more at exit, for half a second
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def print_error(message: str) -> None:
-    for line in message.splitlines():
-        print(f"aebench: {line}", file=sys.stderr)
-
-
-def _terminate(signum: int, frame: Any) -> None:
-    """SIGTERM unwinds the program like an exception, so that runs are closed and workers ended."""
-    sys.exit(128 + signum)
-
-
 def _registry(quiet: bool = False) -> Registry:
     from aebench.registry.loading import create_registry
 
@@ -303,22 +269,3 @@ def _registry(quiet: bool = False) -> Registry:
                 f"{failure.message.splitlines()[0]}); see 'aebench list failures'"
             )
     return registry
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # Without a terminal there is no width to respect: a table must not lose columns in a log file.
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise AebenchError(f"{path}: cannot be written: {error.strerror}") from error
-    typer.echo(f"wrote {path}")
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
