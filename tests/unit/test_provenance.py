@@ -276,7 +276,7 @@ def test_the_reference_classifier_depends_on_device_and_torch(monkeypatch):
 
 @pytest.fixture
 def edit_core(tmp_path, monkeypatch) -> Callable[[str], None]:
-    """edit_core("cli.py"): add a statement to this file, in a copy of the core that is hashed instead of it."""
+    """edit_core("cli/commands.py"): add a statement to this file, in a copy of the core that is hashed instead of it."""
     copy = tmp_path / "aebench"
     shutil.copytree(CORE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     spec = importlib.util.spec_from_file_location(
@@ -303,7 +303,7 @@ def test_code_that_trains_changes_every_hash(lay_out, edit_core, file):
 
 @pytest.mark.parametrize(
     "file",
-    ["__init__.py", "cli.py", "runner.py", "planning/config.py", "planning/planner.py", "results/matrix.py"],
+    ["__init__.py", "cli/commands.py", "runner.py", "planning/config.py", "planning/planner.py", "results/matrix.py"],
 )
 def test_code_that_computes_nothing_changes_no_hash(lay_out, edit_core, file):
     before = _hashes(lay_out(models=["vae", "pca"]))
