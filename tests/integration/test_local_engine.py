@@ -1,5 +1,6 @@
 """The scheduler on real worker processes: several trainings in one, failures beside others, kills, hangs."""
 
+import contextlib
 import os
 import random
 import signal
@@ -243,17 +244,14 @@ def test_killing_any_worker_at_any_moment_costs_at_most_what_it_did(registry, di
     kills = []
 
     def kill_one(event, executor):
-        workers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
-        if workers and len(kills) < 20 and chance.random() < 0.4:
+        workers = list(_workers())
+        if workers and len(kills) < 20 and chance.random() < 0.3:
             victim = chance.choice(workers)
             os.kill(victim.pid, signal.SIGKILL)
             kills.append(victim.pid)
 
-    models, tasks = (
-        ["shallow", "vanilla", "vae", "sparse", "pca"],
-        ["reconstruction", "interpolation", "classification"],
-    )
-    run = Run(tmp_path, registry, digits, TWO_WORKERS, models, tasks, epochs=12, on_event=kill_one)
+    models, tasks = list(registry.autoencoders), ["reconstruction", "interpolation"]
+    run = Run(tmp_path, registry, digits, TWO_WORKERS, models, tasks, epochs=6, on_event=kill_one)
     assert len(kills) == 20
     assert len(run.cells()) == len(models) * len(tasks)
     own_failures = [event for event in run.of(Failed) if not event.failed_dependency]
@@ -261,7 +259,15 @@ def test_killing_any_worker_at_any_moment_costs_at_most_what_it_did(registry, di
     for event in run.of(RetryScheduled | Failed):
         assert "SIGKILL" in event.error
     ends = Counter(event.job_id for event in run.of(Succeeded | Failed))
-    assert ends == Counter(run.specs)
+    assert ends == Counter(list(run.specs))
+
+
+def _workers():
+    """The live worker processes of this one, whether they start, wait or work."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # or a zombie
+            if "spawn_main" in " ".join(child.cmdline()):
+                yield child
 
 
 def test_what_is_trained_already_is_only_evaluated(registry, digits, tmp_path):
