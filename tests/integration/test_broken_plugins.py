@@ -1,7 +1,5 @@
 """What is wrong with a plugin costs that plugin: real broken distributions, really installed."""
 
-import time
-
 import pytest
 
 from .conftest import ROOT
@@ -41,7 +39,7 @@ def test_each_has_its_line_in_the_list_of_failures(listings):
         assert message in found[distribution]["message"]
 
 
-def test_nobody_else_is_touched(listings):
+def test_no_other_plugin_is_affected(listings):
     before, after = listings
     for kind in ("models", "tasks", "datasets"):
         assert [entry for entry in after[kind] if entry["distribution"].startswith("aebench")] == before[kind]
@@ -64,17 +62,17 @@ def test_what_fails_at_work_costs_its_own_cells_only(venv, listings, tmp_path):
         "fails_in_training": "training: ValueError: cannot be trained",
         "becomes_nan": "training: the training loss became nan in epoch 1",
         "runs_out_of_memory": "training: OutOfMemoryError: CUDA out of memory.",
-        "exits_in_training": "the worker process died (exit code 3)",
+        "exits_in_training": "training: SystemExit: 3",
+        "hangs_in_training": "training: timed out after 20 s",
+        "trains_too_long": "training: the stages of the model ask for 10 epochs, the budget is 1",
         "fails_in_evaluation": "ValueError: cannot be evaluated",
     }
     models = ",".join(["vanilla", "talkative", *reasons])
-    started = time.monotonic()
-    arguments = ("--epochs", 1, "--models", models, "--tasks", "reconstruction,fails_always")
+    arguments = ("--epochs", 1, "--cell-timeout", 20, "--models", models, "--tasks", "reconstruction,fails_always")
     done = venv.aebench(tmp_path, "run", *arguments, code=1, **LIMIT)
-    assert time.monotonic() - started < 120
     assert "broken-hangs-in-hook 1.2.3 is not available" in done.stderr
     cells = {(cell["model"], cell["task"]): cell for cell in venv.json(tmp_path, "results", **LIMIT)["cells"]}
-    assert len(cells) == 16
+    assert len(cells) == 2 * (len(reasons) + 2)
     for (model, task), cell in cells.items():
         if task == "fails_always":
             assert cell["status"] == "failed"

@@ -276,7 +276,7 @@ def test_the_reference_classifier_depends_on_device_and_torch(monkeypatch):
 
 @pytest.fixture
 def edit_core(tmp_path, monkeypatch) -> Callable[[str], None]:
-    """edit_core("cli/commands.py"): add a statement to this file, in a copy of the core that is hashed instead of it."""
+    """edit_core("cli/commands.py"): add a statement to this file in a copy of the core, which is hashed."""
     copy = tmp_path / "aebench"
     shutil.copytree(CORE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     spec = importlib.util.spec_from_file_location(

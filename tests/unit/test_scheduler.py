@@ -154,35 +154,51 @@ def test_a_plugin_failure_is_not_retried(jobs):
     assert Counter(job.id for job in engine.taken)[bad] == 1
 
 
+class Clock:
+    """Advances by a second whenever it is read."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1
+        return self.now
+
+
 def test_a_job_that_hangs_is_cancelled_and_takes_its_evaluations_along(lay_out):
     cells = lay_out(models=["vanilla", "vae"], tasks=["reconstruction"]).cells
-    jobs = build_jobs(cells, INPUTS, {}, (), timeout=0.05)
+    jobs = build_jobs(cells, INPUTS, {}, (), timeout=60)
     hanging = by_kind(jobs)["training", "vae"].id
     engine = ScriptedEngine(lambda job, attempt: None if job.id == hanging else succeed(job), slots=2)
-    events = list(Scheduler(jobs, engine).run())
+    clock = Clock()
+    events = list(Scheduler(jobs, engine, clock=clock).run())
     assert engine.cancelled == [hanging]
     failed = [event for event in events if isinstance(event, Failed)]
-    assert {event.error for event in failed} == {"timed out after 0.05 s"}
+    assert {event.error for event in failed} == {"timed out after 60 s"}
     assert len(failed) == 2
     assert len([event for event in events if isinstance(event, Succeeded)]) == 2
+    assert 60 < clock.now < 70
 
 
 def test_progress_gives_a_training_its_time_again():
-    class Clockwork(ScriptedEngine):
-        """Reports an epoch at every call, five times; each call takes most of the time limit."""
+    """A training whose epochs take forty seconds each is not stopped after a minute."""
+    clock, epochs = Clock(), []
 
+    class Training(ScriptedEngine):
         def events(self, timeout):
-            import time
+            begun = super().events(timeout)
+            if len(epochs) < 5:
+                clock.now += 40
+                epochs.append(clock.now)
+                begun.append(Progress("a", None))
+            return begun
 
-            time.sleep(0.03)
-            self.calls = getattr(self, "calls", 0) + 1
-            (job,) = self._running.values()
-            return [Progress(job.id, None)] if self.calls < 6 else super().events(timeout)
-
-    job = Job("a", None, timeout=0.1)
-    engine = Clockwork(lambda job, attempt: Succeeded(job.id, None))
-    events = list(Scheduler([job], engine).run())
+    job = Job("a", None, timeout=60)
+    engine = Training(lambda job, attempt: Succeeded(job.id, None) if len(epochs) == 5 else None)
+    events = list(Scheduler([job], engine, clock=clock).run())
+    assert not engine.cancelled
     assert isinstance(events[-1], Succeeded)
+    assert clock.now > 200
 
 
 def test_a_stop_ends_the_work_and_closes_the_engine(jobs):

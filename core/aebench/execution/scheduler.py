@@ -27,10 +27,15 @@ class Scheduler:
         jobs: what to do; every job that another one needs is among them.
         executor: where.
         should_stop: asked at least twice a second; ends the work.
+        clock: the time in seconds.
     """
 
     def __init__(
-        self, jobs: Iterable[Job], executor: Executor, should_stop: Callable[[], bool] = lambda: False
+        self,
+        jobs: Iterable[Job],
+        executor: Executor,
+        should_stop: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._waiting = {job.id: job for job in jobs}
         self._ready: list[Job] = []
@@ -39,6 +44,7 @@ class Scheduler:
         self._attempts: Counter[str] = Counter()
         self._executor = executor
         self._should_stop = should_stop
+        self._clock = clock
 
     def run(self) -> Iterator[Event]:
         """Do everything; yields what happens. Every job ends with one Succeeded or Failed event."""
@@ -66,7 +72,7 @@ class Scheduler:
         match event:
             case Started() | Progress():
                 if job.timeout is not None:
-                    self._deadlines[job.id] = time.monotonic() + job.timeout
+                    self._deadlines[job.id] = self._clock() + job.timeout
                 yield event
             case Succeeded():
                 self._forget(job)
@@ -101,7 +107,7 @@ class Scheduler:
 
     def _expire(self) -> Iterator[Event]:
         """Cancel what has made no progress within its time limit."""
-        now = time.monotonic()
+        now = self._clock()
         for job_id in [job_id for job_id, deadline in self._deadlines.items() if deadline <= now]:
             job = self._running[job_id]
             self._executor.cancel(job_id)
@@ -114,5 +120,5 @@ class Scheduler:
 
     def _patience(self) -> float:
         """Seconds to wait for events: until the next deadline, and not much longer than a stop may wait."""
-        nearest = min(self._deadlines.values(), default=float("inf")) - time.monotonic()
+        nearest = min(self._deadlines.values(), default=float("inf")) - self._clock()
         return max(0.0, min(LONGEST_WAIT, nearest))

@@ -1,8 +1,10 @@
 """Registers correctly; each model fails in a different phase, and the task fails for every model."""
 
+import time
+
 import torch
 
-from aebench.contracts import Autoencoder, AutoencoderRecord, Loss, Metric, TaskRecord, hookimpl
+from aebench.contracts import Autoencoder, AutoencoderRecord, Loss, Metric, Stage, TaskRecord, hookimpl
 from aebench.networks import DenseDecoder, DenseEncoder
 
 
@@ -39,6 +41,17 @@ class ExitsInTraining(Sound):
         raise SystemExit(3)
 
 
+class HangsInTraining(Sound):
+    def loss(self, x, generator):
+        while True:
+            time.sleep(1)
+
+
+class TrainsTooLong(Sound):
+    def stages(self, epochs):
+        return (Stage("end to end", 10 * epochs, self.loss, (self,)),)
+
+
 class FailsInEvaluation(Sound):
     def reconstruct_logits(self, x, stochastic=False, generator=None):
         raise ValueError("cannot be evaluated")
@@ -58,6 +71,8 @@ def aebench_autoencoders():
             "becomes_nan": BecomesNan,
             "runs_out_of_memory": RunsOutOfMemory,
             "exits_in_training": ExitsInTraining,
+            "hangs_in_training": HangsInTraining,
+            "trains_too_long": TrainsTooLong,
             "fails_in_evaluation": FailsInEvaluation,
         }.items()
     ]
