@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -259,9 +260,13 @@ def _main(
 
 
 def _registry(quiet: bool = False) -> Registry:
-    from aebench.registry.loading import create_registry
+    gc.disable()  # imports make a million objects that stay, and Python would check them over and over
+    try:
+        from aebench.registry.loading import create_registry
 
-    registry = create_registry()
+        registry = create_registry()
+    finally:
+        gc.enable()
     if not quiet:
         for failure in registry.failures:
             print_error(
