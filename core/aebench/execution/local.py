@@ -94,9 +94,11 @@ class LocalExecutor:
         return events
 
     def cancel(self, job_id: str) -> None:
-        worker = next(worker for worker in self._workers if job_id in worker.jobs)
-        del worker.jobs[job_id]
-        self._lose(worker, "another job in the same worker process timed out")
+        for worker in self._workers:
+            if job_id in worker.jobs:
+                del worker.jobs[job_id]
+                self._lose(worker, "another job in the same worker process timed out")
+                return
 
     @property
     def _slow_tasks(self) -> frozenset[str]:
@@ -160,6 +162,8 @@ class LocalExecutor:
         if isinstance(message, Succeeded | Failed):
             worker.jobs.pop(message.job_id, None)
         self._events.append(message)
+        if isinstance(message, Failed) and worker.role.only_retries:
+            self._lose(worker, "")  # the next retry gets a process in which nothing has failed
 
     def _lose(self, worker: _Worker, reason: str) -> None:
         """Remove a worker; its jobs have failed, and another worker will start if there is something to do."""
