@@ -26,6 +26,8 @@ from aebench.training.records import TrainingResult
 
 Artifacts = dict[str, Ref]
 
+KEPT_DATA = 3  # copies of the data: all of it, and without one class or another
+
 
 class JobRunner:
     """Does jobs in this process, and keeps the data between them.
@@ -40,8 +42,8 @@ class JobRunner:
         self._registry = registry
         self._artifacts = artifacts
         self._device = device
-        self._data = lru_cache(maxsize=None)(self._load_data)
-        self._reference_classifier = lru_cache(maxsize=None)(self._load_reference_classifier)
+        self._data = lru_cache(maxsize=KEPT_DATA)(self._load_data)
+        self._reference_classifier = lru_cache(maxsize=1)(self._load_reference_classifier)
 
     def prepare(self, tasks: Iterable[str], data: Ref) -> None:
         """Let these tasks import and compile what they need; one that cannot fails, or is slow, when it evaluates."""

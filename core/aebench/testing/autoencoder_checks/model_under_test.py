@@ -44,7 +44,7 @@ class AutoencoderUnderTest:
     def registry(self) -> Registry:
         """The installed tasks and data sets, with this model alone."""
         installed = create_registry()
-        model = Registered(self.record, contracts.__name__, "", "")  # no result is kept, so any module's code will do
+        model = Registered(self.record, contracts.__name__, "aebench", "")  # no result is kept, so any code will do
         return Registry({self.record.name: model}, installed.tasks, installed.datasets)
 
 
