@@ -1,1 +1,1 @@
-"""Speed, measured against a stated baseline in the same run."""
+"""Benchmarks of speed; each measures its baseline in the same run."""

@@ -1,4 +1,4 @@
-"""The benchmark: `python -m benchmarks --data-dir DIR [--json FILE] [parts...]`, from the root of the repository."""
+"""The benchmarks: `python -m benchmarks --data-dir DIR [--json FILE] [parts...]`, from the root of the repository."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ PARTS = {
     "whole_run": whole_run,
 }
 
-ON_DEMAND = {"precision": precision}  # takes an hour and more
+ON_DEMAND = {"precision": precision}  # takes more than an hour
 
 
 def main() -> None:
+    """Run the chosen parts, print their results, and write them to the JSON file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "parts", nargs="*", help=f"which of {', '.join(PARTS | ON_DEMAND)}; by default {', '.join(PARTS)}"
     )
     parser.add_argument("--data-dir", type=Path, default=user_cache_path("aebench", appauthor=False), help="MNIST")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of what is compared")
-    parser.add_argument("--epochs", type=int, default=60, help="of the whole run, and on CUDA of `concurrent`")
+    parser.add_argument("--repeats", type=int, default=3, help="number of measurements of each case")
+    parser.add_argument(
+        "--epochs", type=int, default=60, help="epochs of `whole_run` and `precision`, and on CUDA of `concurrent`"
+    )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS | ON_DEMAND):
@@ -51,6 +54,7 @@ def main() -> None:
 
 
 def machine(device: str) -> dict[str, object]:
+    """The device, the number of cores, and the versions of PyTorch and Python."""
     name = torch.cuda.get_device_name() if device == "cuda" else _processor()
     return {"device": name, "cores": cores(), "torch": torch.__version__, "python": platform.python_version()}
 

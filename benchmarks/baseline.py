@@ -1,6 +1,6 @@
-"""The baseline: a plain PyTorch loop as most people write it, on the article's vanilla autoencoder.
+"""The baseline: a usual PyTorch training loop, on the article's vanilla autoencoder.
 
-It does what an epoch of aebench does: train on 55,000 images, then look at the loss on the other 5,000.
+An epoch has the same work as in aebench: it trains on 55,000 images, then computes the loss on the other 5,000.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TRAINING_IMAGES = 55_000
 
 
 class Baseline:
-    """MNIST through Pad and ToTensor and a DataLoader with a worker per core, sigmoid and BCE, Adam."""
+    """MNIST with Pad and ToTensor, a DataLoader with one worker per core, sigmoid and BCE, and Adam."""
 
     def __init__(self, data_dir: Path, device: str) -> None:
         transform = transforms.Compose([transforms.Pad(2), transforms.ToTensor()])
@@ -39,7 +39,7 @@ class Baseline:
         self._optimizer = torch.optim.Adam(self._model.parameters(), lr=1e-3)
 
     def epoch(self) -> float:
-        """Train for one epoch and validate; seconds both took."""
+        """Train for one epoch and validate; return the seconds of both."""
         started = time.perf_counter()
         self.loss = self.validation_loss = 0.0
         self._model.train()

@@ -1,4 +1,4 @@
-"""The machine's ceiling: the rate at which all cores multiply large matrices, and what a training step needs of it."""
+"""The ceiling: the rate at which the machine multiplies large matrices, and the operations that a training needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS = 1.0
 
 
 def matmul_rate(precision: str, device: str) -> float:
-    """Floating-point operations per second: on the CPU of one process per core, each with one thread."""
+    """Floating-point operations per second; on the CPU of one process per core, each with one thread."""
     if device == "cuda":
         return _rate(precision, device)
     context = multiprocessing.get_context("spawn")
@@ -43,7 +43,11 @@ def _rate(precision: str, device: str) -> float:
 
 
 def training_flops(model: Autoencoder) -> float:
-    """Floating-point operations in matrix products to train on one image: forward, and backward without the input's."""
+    """Floating-point operations of the matrix products for one training image.
+
+    They cover the forward pass and the backward pass without the gradient of the input. The model is moved to the meta
+    device.
+    """
     batch = 8
     with FlopCounterMode(display=False) as counter:
         model.to("meta").loss(torch.zeros(batch, *model.input_shape, device="meta"), torch.Generator()).total.backward()
@@ -51,5 +55,6 @@ def training_flops(model: Autoencoder) -> float:
 
 
 def synchronise(device: str) -> None:
+    """Wait for all queued work on a CUDA device."""
     if device == "cuda":
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Medians with their spread, and what a tree of processes takes of the machine."""
+"""Medians with their spread, and the CPU time and memory of a tree of processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Self
 
 import psutil
 
-INTERVAL = 1.0  # seconds between two looks at the processes, which cost some milliseconds each
+INTERVAL = 1.0  # seconds between two samples of the processes; a sample costs some milliseconds
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
+        """The spread of at least one value."""
         return cls(median(values), min(values), max(values))
 
     def __str__(self) -> str:
@@ -32,7 +33,14 @@ class Spread:
 
 
 class ProcessTree:
-    """A context manager that watches a process and its children: seconds passed, CPU seconds, and peak memory."""
+    """A context manager that samples a process and its children: wall-clock seconds, CPU seconds, and peak memory.
+
+    Args:
+        pid: the process; None for this one.
+
+    Attributes:
+        seconds: wall-clock time, set when the context ends.
+    """
 
     def __init__(self, pid: int | None = None) -> None:
         self._root = psutil.Process(pid)
@@ -53,10 +61,11 @@ class ProcessTree:
 
     @property
     def cpu_seconds(self) -> float:
-        """User and system time of all processes, up to the last look at each."""
+        """User and system time of all processes, up to the last sample of each."""
         return sum(self._cpu.values())
 
     def cpu_seconds_of(self, pid: int) -> float:
+        """User and system time of one process; 0 if it was never sampled."""
         return self._cpu.get(pid, 0.0)
 
     @property

@@ -1,8 +1,8 @@
-"""Precision: every metric of the article's nine variants on MNIST, in bf16 beside fp32, over three seeds.
+"""Precision: every metric of the article's nine variants on MNIST in bf16 and in fp32, over three seeds.
 
 Runs are paired by their seed. A metric differs if a paired t-test is significant after correction for the number of
-metrics (Benjamini & Hochberg 1995). Three pairs reveal large differences only; therefore the benchmark also counts the
-means in bf16 that lie within the 95 % confidence interval of the mean in fp32.
+metrics (Benjamini & Hochberg 1995). Three pairs show only large differences; the benchmark also counts the means in
+bf16 that lie within the 95 % confidence interval of the mean in fp32.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ Values: TypeAlias = dict[tuple[str, str, str], dict[int, float]]  # (model, task
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the matrix in both precisions and compare them."""
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("fp32", "bf16"):
             options_of_run = (
@@ -40,7 +41,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def compare(full: Values, half: Values) -> dict[str, Any]:
-    """Print the metrics that differ and the primary metrics, and return every comparison."""
+    """Print the metrics that differ and the primary metrics; return all comparisons."""
     pairs = {}
     for key in sorted(full, key=lambda key: key[1:]):
         seeds = sorted(full[key].keys() & half.get(key, {}).keys())

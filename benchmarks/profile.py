@@ -1,4 +1,4 @@
-"""Profile: where the time of a training step goes on the CPU, vanilla on MNIST, on one thread as a trainer has it."""
+"""Profile: the time of a training step on the CPU by kind of operator, vanilla on MNIST, on one thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.runner import Runner
 
 STEPS = 100
 PRODUCTS = "matrix products"
-GROUPS = {  # by how the names of operators begin
+GROUPS = {  # by the prefixes of operator names
     PRODUCTS: ("mkldnn::_linear_pointwise", "aten::mm", "aten::addmm"),
     "copies, conversions": ("aten::copy_", "aten::index_select", "aten::div_"),
     "Adam": ("aten::_fused_adam_", "Optimizer.", "aten::_foreach_add_"),
@@ -37,6 +37,7 @@ REST = "all others"
 
 
 def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Milliseconds per step of each group of operators, by precision."""
     runner = Runner(create_registry(), options.data_dir, "cpu")
     train = Split(runner.data.train.images[: STEPS * BATCH_SIZE])
     data = replace(runner.data, train=train, validation=Split(train.images[:1]))
@@ -54,7 +55,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 def _milliseconds_per_step(model: Autoencoder, data: ImageDataset, precision: str) -> dict[str, float]:
-    """By group of operators; the profiler's own time is in it."""
+    """Milliseconds by group of operators, including the overhead of the profiler."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     budget: dict[str, Any] = {"epochs": 1, "batch_size": BATCH_SIZE, "learning_rate": 1e-3, "precision": precision}
@@ -66,5 +67,5 @@ def _milliseconds_per_step(model: Autoencoder, data: ImageDataset, precision: st
     sums = dict.fromkeys([*GROUPS, REST], 0.0)
     for event in profiler.key_averages():
         group = next((group for group, names in GROUPS.items() if event.key.startswith(names)), REST)
-        sums[group] += event.self_cpu_time_total / 1000 / (STEPS + 1)  # one more to warm up
+        sums[group] += event.self_cpu_time_total / 1000 / (STEPS + 1)  # the additional step is the warm-up
     return sums

@@ -1,4 +1,4 @@
-"""Trainings of vanilla on MNIST as the runner does them: through the scheduler, as many at once as suits the device."""
+"""Trainings of vanilla on MNIST as `aebench run` does them: by the scheduler and the local engine."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ from aebench.training.records import TrainingResult
 
 
 class Runner:
+    """Trains vanilla on MNIST.
+
+    Args:
+        registry: the plugins.
+        data_dir: the folder that holds MNIST.
+        device: where to train.
+    """
+
     def __init__(self, registry: Registry, data_dir: Path, device: str) -> None:
         self.registry = registry
         self._device = torch.device(device)
@@ -37,6 +45,7 @@ class Runner:
         self.data = load_dataset(record, record.params(), data_dir, splits_seed(42))
 
     def trainings(self, seeds: int, epochs: int, precision: str = "fp32") -> tuple[TrainingSpec, ...]:
+        """The specs of one training for each seed."""
         config = {
             ("dataset",): "mnist",
             ("models",): ["vanilla"],
@@ -53,11 +62,11 @@ class Runner:
         return build_model(self.registry.autoencoder(spec.model).record, spec, self.data.info.input_shape)
 
     def seconds(self, seeds: int, epochs: int, precision: str = "fp32") -> list[float]:
-        """What each of these trainings took by its own clock, without start-up, beside the others."""
+        """Seconds that each of these concurrent trainings takes by its own clock, without start-up."""
         return [result.seconds for result in self._results(seeds, epochs, precision)]
 
     def seconds_for_all(self, seeds: int, epochs: int) -> float:
-        """From the moment when the first of these trainings is warm to that when the last is done."""
+        """Seconds from the end of the first warm-up to the end of the last of these trainings."""
         starts, ends = [], []
         for result in self._results(seeds, epochs, "fp32"):
             ends.append(time.perf_counter())

@@ -1,4 +1,4 @@
-"""Scaling: seconds for a matrix on digits, by the number of models and of trainings at once."""
+"""Scaling: seconds for a matrix on digits, by the number of models and of concurrent trainings."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ EPOCHS = 300
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Seconds of a whole run for each number of models and of concurrent trainings."""
     jobs = sorted({1, cores() if options.device == "cpu" else CONCURRENT_TRAININGS})
     cases = [(models, workers) for models in (1, 3, 9) for workers in jobs]
     seconds: dict[tuple[int, int], list[float]] = {case: [] for case in cases}
@@ -30,7 +31,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     results = []
     for (models, workers), values in seconds.items():
         spread = Spread.of(values)
-        print(f"{models} models, {workers} at once: {spread} s")
+        print(f"{models} models, {workers} concurrent: {spread} s")
         results.append({"models": models, "jobs": workers, "seconds": asdict(spread)})
     return results
 

@@ -1,7 +1,7 @@
-"""Shared speed: vanilla as we write it, as a stranger writes it, and without the fast products; steps on one thread.
+"""Shared speed: steps of vanilla on one thread: the plugin, a third-party version, and without the fast products.
 
-The stranger uses PyTorch alone: `nn.Linear`, `nn.BatchNorm1d`, and a loss of its own. All take turns, so that drift
-cancels.
+The third-party version uses only PyTorch: `nn.Linear`, `nn.BatchNorm1d`, and its own loss. The versions take turns, so
+that drift cancels.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from benchmarks.runner import Runner
 STEPS = 100
 
 
-class Stranger(Autoencoder):
-    """The network of vanilla on 32x32 images, written without anything of aebench but the base class."""
+class ThirdParty(Autoencoder):
+    """The network of vanilla on 32x32 images; of aebench it uses only the base class."""
 
     def __init__(self) -> None:
         encoder = nn.Sequential(nn.Flatten(), *_hidden(1024, 341), *_hidden(341, 113), nn.Linear(113, 20))
@@ -40,10 +40,12 @@ class Stranger(Autoencoder):
         super().__init__((1, 32, 32), 20, encoder, decoder)
 
     def loss(self, x: Tensor, generator: Generator) -> Loss:
+        """Cross-entropy in nats per image of x (B, 1, 32, 32) in [0, 1]."""
         reconstruction = functional.binary_cross_entropy_with_logits(self(x), x, reduction="sum") / len(x)
         return Loss(reconstruction, reconstruction, torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, 1, 32, 32) -> logits of the same shape."""
         logits: Tensor = self.decoder(self.encoder(x))
         return logits
 
@@ -53,12 +55,13 @@ def _hidden(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds per step of each version, and their ratio to those of the plugin."""
     runner = Runner(create_registry(), options.data_dir, "cpu")
     train = runner.data.train
     data = replace(runner.data, train=Split(train.images[: STEPS * BATCH_SIZE]), validation=Split(train.images[:1000]))
     cases: dict[str, tuple[Callable[[], Autoencoder], Callable[[], AbstractContextManager[object]]]] = {
         "ours": (runner.model, nullcontext),
-        "a stranger's": (Stranger, nullcontext),
+        "third-party": (ThirdParty, nullcontext),
         "ours, without fast products": (runner.model, _no_fast_products),
     }
     seconds: dict[str, list[float]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Start-up: seconds until a command has answered."""
+"""Start-up: seconds from the start of a command to its end."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ COMMANDS = (("--help",), ("list",))
 
 
 def store_in(folder: Path) -> str:
-    """The tracking URI of a store of its own in this folder."""
+    """The tracking URI of a store in this folder."""
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
 def run_command(folder: Path, *options: object) -> list[str]:
-    """`aebench run` with these options, and its store in this folder."""
+    """The command `aebench run` with these options and its store in this folder."""
     return [str(AEBENCH), "run", *map(str, options), "--tracking-uri", store_in(folder)]
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds that each command takes, with a warm disk cache."""
     results = {}
     for command in COMMANDS:
         _seconds(command)  # fills the disk cache

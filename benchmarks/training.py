@@ -1,8 +1,8 @@
-"""Training: images per second of the baseline and of aebench's runner with all cores busy, vanilla on MNIST.
+"""Training: images per second of the baseline and of aebench on all cores, vanilla on MNIST.
 
-Baseline and aebench take turns, so that drift cancels. An epoch is 55,000 images trained on, which are counted, and
-5,000 to validate. Of the baseline whole epochs are timed; of aebench the trainings that the executor runs side by side,
-one on each core, each by its own clock and without start-up.
+Baseline and aebench take turns, so that drift cancels. An epoch trains on 55,000 images, which are counted, and
+validates on 5,000. Whole epochs of the baseline are timed. aebench runs concurrent trainings, one on each core; each
+measures its own time without start-up.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from benchmarks.measuring import ProcessTree, Spread
 from benchmarks.runner import Runner
 
 EPOCHS = 4
-TRAINED_IMAGES = TRAINING_IMAGES // BATCH_SIZE * BATCH_SIZE  # aebench leaves an incomplete batch for another epoch
+TRAINED_IMAGES = TRAINING_IMAGES // BATCH_SIZE * BATCH_SIZE  # aebench drops the last, incomplete batch
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Images per second and seconds per epoch, their ratio to the baseline, and their share of the ceiling."""
     registry = create_registry()
     runner = Runner(registry, options.data_dir, options.device)
     baseline = Baseline(options.data_dir, options.device)
     baseline.epoch()  # starts the loader's workers
     rates: dict[str, list[float]] = defaultdict(list)
-    at_once = cores() if options.device == "cpu" else 1
+    concurrent = cores() if options.device == "cpu" else 1
     memory = 0
     for _ in range(options.repeats):
         rates["baseline"].append(TRAINING_IMAGES / baseline.epoch())
         for precision in ("fp32", "bf16"):
             with ProcessTree() as tree:
-                seconds = runner.seconds(at_once, EPOCHS, precision)
+                seconds = runner.seconds(concurrent, EPOCHS, precision)
             rates[precision].append(sum(EPOCHS * TRAINED_IMAGES / value for value in seconds))
             memory = max(memory, tree.largest_process)
     flops = training_flops(runner.model())

@@ -1,7 +1,7 @@
-"""Whole runs in an empty store, digits as it comes and MNIST, and what they spend beside their purpose.
+"""Whole runs with an empty store, digits by default settings and MNIST, and their overhead.
 
-That is the driver, which plans, talks to MLflow and exports models, and the pictures, which the workers draw. Where a
-data set has no reference classifier yet, the driver trains it.
+The overhead is the driver, which plans, writes to MLflow and exports models, and the pictures, which the workers draw.
+If a data set has no reference classifier yet, the driver also trains it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from benchmarks.start_up import run_command, store_in
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run both data sets; times in seconds, `overhead` as a share of the time of all cores, memory in bytes."""
     on_mnist = ["--epochs", str(options.epochs), "--data-dir", str(options.data_dir.absolute())]
     return {
         "digits": _measure(options.device, "digits", []),
@@ -59,7 +60,7 @@ def _measure(device: str, dataset: str, more: list[str]) -> dict[str, Any]:
 
 
 def _seconds_by_kind(folder: Path, experiment: str) -> dict[str, float]:
-    """Sums over the matrix: fitting, evaluating each task, and of that drawing pictures."""
+    """Sums of seconds over the matrix: fitting, evaluating each task, and drawing pictures, which is a part of that."""
     client = MlflowClient(store_in(folder))
     (found,) = [found for found in client.search_experiments() if found.name == experiment]
     sums: dict[str, float] = defaultdict(float)

@@ -1,4 +1,4 @@
-"""What several test modules need: the installed plugins, a small data set, and quick trainings on it."""
+"""Fixtures for several test modules: the installed plugins, a small data set, and quick trainings on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aebench.training.fitting import fit
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """As in a worker: one thread, whatever the machine."""
+    """Use one thread, as a worker does."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Errors a user can cause and mend; the command line prints them on one line."""
+"""Errors that a user can cause and correct; the command line prints them without a traceback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import textwrap
 
 
 class AebenchError(Exception):
-    """Something outside the code is wrong: the message says what, where it came from and what would be right."""
+    """An error that is not a bug: the message says what is wrong, where it comes from and what would be right."""
 
 
 class TrainingDiverged(AebenchError):
@@ -14,13 +14,13 @@ class TrainingDiverged(AebenchError):
 
 
 class BudgetExceeded(AebenchError):
-    """A model asks for more training than the budget that all models share."""
+    """The stages of a model need more epochs than the training budget."""
 
 
 class NotMeasured(AebenchError):
-    """A number that a study's claim asks for is not in the results."""
+    """A number that a study's claim needs is not in the results."""
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in at most 300 characters."""
+    """The message of an error on one line of at most 300 characters; the name of its type if it has no message."""
     return textwrap.shorten(str(error), 300) or type(error).__name__

@@ -49,16 +49,16 @@ CELL_TIMEOUT = 3600.0  # seconds
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run. Nothing here changes results, except that a kind of device has results of its own.
+    """How to run. No option changes a result, except `device`: each kind of device has its own results.
 
     Attributes:
         device: auto, cpu, cuda or cuda:N.
-        jobs: trainings at once; None for what suits the device, see `allocate`.
+        jobs: concurrent trainings; None for the default of the device, see `allocate`.
         data_dir: where data sets are kept.
         tracking_uri: None for MLFLOW_TRACKING_URI or MLflow's own default.
         experiment: None for "aebench-<dataset>".
-        fresh: run every cell again, whatever the store holds.
-        cell_timeout: seconds an evaluation or one epoch of a training may take.
+        fresh: run every cell again, also those in the store.
+        cell_timeout: seconds that an evaluation, or one epoch of a training, may take.
     """
 
     device: str
@@ -72,7 +72,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did: trainings done, cells run now by status, cells that were already there, seconds in all."""
+    """What a run did: trainings done, cells run by status, cells reused from the store, and wall-clock seconds."""
 
     results: MatrixResults
     trained: int
@@ -83,7 +83,7 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class Resume:
-    """What a store already holds of a plan, and what is still to do.
+    """The part of a plan that a store already has, and the part that is still to run.
 
     Attributes:
         stored: finished cells by content hash.
@@ -97,7 +97,11 @@ class Resume:
 
 
 def prepare(benchmark: Benchmark, data_dir: Path, device: torch.device) -> tuple[ImageDataset, Plan]:
-    """Load the data and lay out the matrix, as it would be run on this device."""
+    """Load the data and plan the matrix for this device.
+
+    Raises:
+        AebenchError: the data cannot be loaded.
+    """
     config = benchmark.config
     data = load_dataset(benchmark.dataset.record, benchmark.dataset.params, data_dir, splits_seed(config.seed))
     precision = choose_precision(config.training.precision, device)
@@ -105,7 +109,7 @@ def prepare(benchmark: Benchmark, data_dir: Path, device: torch.device) -> tuple
 
 
 def resume(matrix: Plan, store: Store, *, fresh: bool) -> Resume:
-    """Compare a plan with a store; `fresh` takes nothing from it."""
+    """Compare a plan with a store; with `fresh`, no stored result is reused."""
     stored = {} if fresh else store.finished(matrix.cells)
     todo = tuple(cell for cell in matrix.cells if cell.skip is None and cell.hash not in stored)
     return Resume(stored, todo, is_complete=not todo and not fresh and store.holds(matrix))
@@ -123,8 +127,8 @@ def run(
     Args:
         benchmark: what to run.
         registry: the plugins.
-        options: how.
-        progress: told what happens.
+        options: how to run it.
+        progress: observes the run.
         make_executor: (artifacts, data, device) -> the engine; local processes by default.
 
     Raises:
@@ -134,7 +138,7 @@ def run(
     device = choose_device(options.device)
     data, matrix = prepare(benchmark, options.data_dir, device)
 
-    from aebench.tracking.store import Store  # imports MLflow, which takes seconds: only when all else is right
+    from aebench.tracking.store import Store  # imports MLflow, which takes seconds; bad input fails before
 
     store = Store(options.tracking_uri, options.experiment or f"aebench-{benchmark.dataset.record.name}")
     store.close_dead_runs()
@@ -186,7 +190,7 @@ def run(
 def _local(
     registry: Registry, slow_tasks: frozenset[str], jobs: int | None
 ) -> Callable[[FolderStore, Ref, torch.device], LocalExecutor]:
-    """Makes the local engine, with as many workers as suit the device."""
+    """A function that makes the local engine, with the workers that `allocate` chooses for the device."""
 
     def make(artifacts: FolderStore, data: Ref, device: torch.device) -> LocalExecutor:
         config = WorkerConfig(artifacts.folder, data, str(device), registry.broken)
@@ -196,13 +200,13 @@ def _local(
 
 
 def _needs_reference_classifier(matrix: Plan, todo: Iterable[EvaluationSpec]) -> bool:
-    """Whether a cell that is still to do needs it and there are labels to train it on."""
+    """Whether a cell that is still to run needs it and the data have labels to train it on."""
     needing = {task.record.name for task in matrix.tasks if task.record.needs_reference_classifier}
     return bool(matrix.dataset.classes) and any(cell.task in needing for cell in todo)
 
 
 def _describe(store: Store, parent_id: str, results: MatrixResults) -> None:
-    """Put the table into the description of the matrix's run, and critical-difference diagrams beside it."""
+    """Store the table as the description of the matrix's run, and the critical-difference diagrams as its artifacts."""
     from aebench.report.diagrams import ranking_diagrams
     from aebench.report.tables import markdown_table
 
@@ -211,7 +215,7 @@ def _describe(store: Store, parent_id: str, results: MatrixResults) -> None:
 
 @dataclass
 class _Recorder:
-    """Writes what happens to the store, tells the progress, and counts."""
+    """Writes events to the store, forwards them to the observer, and counts trainings and cells."""
 
     matrix: Plan
     registry: Registry
@@ -225,10 +229,11 @@ class _Recorder:
 
     @property
     def trainings(self) -> list[TrainingSpec]:
-        """What is trained in this run."""
+        """The trainings of this run."""
         return [job.spec for job in self.jobs.values() if isinstance(job.spec, TrainingSpec)]
 
     def record(self, event: Event) -> None:
+        """Record one event of the scheduler."""
         spec = self.jobs[event.job_id].spec
         if isinstance(spec, TrainingSpec):
             self._record_training(spec, event)
@@ -265,7 +270,7 @@ class _Recorder:
         self.target.record_cell(spec, result, files)
 
     def _rebuilt(self, spec: TrainingSpec, weights: Path) -> Autoencoder | None:
-        """The trained model in this process, or None where a plugin's model does not load its own weights."""
+        """The trained model in this process; None if the plugin's model cannot be built or cannot load its weights."""
         try:
             record = self.registry.autoencoder(spec.model).record
             model = build_model(record, spec, self.matrix.dataset.input_shape)

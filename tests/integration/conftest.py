@@ -1,4 +1,4 @@
-"""The program as a user runs it: processes, a real store, real plugins."""
+"""Fixtures that run the program as a user does: processes, an MLflow store, installed plugins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AEBENCH = Path(sys.executable).with_name("aebench")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This environment without what could point at another store."""
+    """This process's environment without the variables that select a store or plugins."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "AEBENCH"))}
     return kept | more
 
@@ -68,7 +68,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(bare_home: Home, empty_store: Path) -> Home:
-    """A directory with nothing but a store without results."""
+    """A directory that contains only a store without results."""
     shutil.copy(empty_store, bare_home.path / "mlflow.db")
     return bare_home
 
@@ -101,7 +101,7 @@ def distribution(tmp_path: Path) -> Callable[[str, str], dict[str, str]]:
 
 @dataclass
 class Environment:
-    """A virtual environment of its own, into which pip really installs."""
+    """A virtual environment into which pip installs."""
 
     path: Path
 
@@ -125,7 +125,7 @@ class Environment:
 
 @pytest.fixture(scope="session")
 def venv(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """Everything but aebench linked from this environment, and aebench with all its plugins installed by pip."""
+    """A virtual environment: pip installs aebench and all its plugins; other packages are links to this environment."""
     folder = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     site = next((folder / "lib").glob("python*")) / "site-packages"

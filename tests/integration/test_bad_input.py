@@ -1,4 +1,4 @@
-"""Bad input gets one clear line and exit code 2, and nothing is written."""
+"""Bad input causes one line on stderr and exit code 2; nothing is written."""
 
 import struct
 import sys
@@ -12,7 +12,7 @@ from aebench import cli
 
 @pytest.fixture
 def aebench(tmp_path, monkeypatch, capsys):
-    """aebench(arguments...) -> (exit code, lines on stderr), in an empty directory that has to stay empty."""
+    """aebench(arguments...) -> (exit code, lines on stderr), in a directory that must stay empty."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
@@ -44,7 +44,7 @@ def aebench(tmp_path, monkeypatch, capsys):
         (("run", "--jobs", 0), "'--jobs'"),
         (("run", "--precision", "fp8"), "--precision: input should be 'fp32', 'bf16' or 'auto', got 'fp8'"),
         (("run", "--device", "abacus"), "--device: 'abacus' is not a device"),
-        (("run", "--device", "cuda:99"), "--device: 'cuda:99' is not there"),
+        (("run", "--device", "cuda:99"), "--device: 'cuda:99' does not exist"),
         (("run", "--config", "none.yaml"), "none.yaml: cannot be read: No such file"),
         (("run", "--dataset", "./none"), "none is not a folder of images"),
         (("run", "--dataset", "none.npz"), "none.npz cannot be read"),
@@ -65,7 +65,7 @@ def test_one_line_and_exit_code_2(aebench, arguments, expected):
     assert expected in line
 
 
-def test_three_mistakes_in_a_file_are_three_lines(aebench, tmp_path):
+def test_each_mistake_in_a_file_has_its_line(aebench, tmp_path):
     file = tmp_path / "bench.yaml"
     file.write_text("models: [veae]\ntraining: {epochs: 0}\nsede: 3\n")
     code, lines = aebench("run", "--config", file)
@@ -103,8 +103,8 @@ def test_a_missing_network(aebench, tmp_path, monkeypatch):
     assert "without a network" in line
 
 
-def test_a_database_that_is_none(aebench, tmp_path):
-    (tmp_path / "mlflow.db").write_text("this is no database, however long the text may be " * 100)
+def test_a_file_that_is_not_a_database(aebench, tmp_path):
+    (tmp_path / "mlflow.db").write_text("this is not a database " * 100)
     code, (line,) = aebench("run", "--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert code == 2
     assert "does not answer: " in line
@@ -112,7 +112,7 @@ def test_a_database_that_is_none(aebench, tmp_path):
 
 @pytest.mark.parametrize("status", [404, 503])
 @pytest.mark.parametrize("command", ["run", "results"])
-def test_a_server_that_is_no_mlflow_server(aebench, status, command):
+def test_a_server_that_is_not_an_mlflow_server(aebench, status, command):
     class Refusing(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_error(status)

@@ -1,4 +1,4 @@
-"""What is wrong with a plugin costs that plugin: real broken distributions, really installed."""
+"""A broken plugin affects no other: pip installs broken distributions."""
 
 import pytest
 
@@ -20,7 +20,7 @@ LIMIT = {"AEBENCH_PLUGIN_SECONDS": "3"}
 
 @pytest.fixture(scope="module")
 def listings(venv, tmp_path_factory):
-    """What is registered before and after all broken plugins are installed; afterwards they are removed."""
+    """The output of `aebench list` before and after pip installs all broken plugins; they are removed afterwards."""
     folder = tmp_path_factory.mktemp("lists")
     before = venv.json(folder, "list")
     packages = sorted((ROOT / "tests" / "broken_plugins").iterdir())
@@ -29,7 +29,7 @@ def listings(venv, tmp_path_factory):
     venv.pip("uninstall", "-y", *(f"broken-{package.name.replace('_', '-')}" for package in packages))
 
 
-def test_each_has_its_line_in_the_list_of_failures(listings):
+def test_each_broken_plugin_is_listed_as_a_failure(listings):
     before, after = listings
     assert before["failures"] == []
     found = {failure["distribution"]: failure for failure in after["failures"]}
@@ -48,7 +48,7 @@ def test_no_other_plugin_is_affected(listings):
     assert "malformed" not in own
 
 
-def test_failures_are_shown_to_people_too(venv, listings, tmp_path):
+def test_failures_are_in_the_table(venv, listings, tmp_path):
     table = venv.aebench(tmp_path, "list", "failures", **LIMIT)
     for distribution in FAILURES:
         assert distribution in table.stdout
@@ -56,7 +56,7 @@ def test_failures_are_shown_to_people_too(venv, listings, tmp_path):
     assert "hello from a plugin" not in table.stdout
 
 
-def test_what_fails_at_work_costs_its_own_cells_only(venv, listings, tmp_path):
+def test_a_model_that_fails_in_a_job_costs_only_its_own_cells(venv, listings, tmp_path):
     reasons = {
         "fails_in_build": "training: ValueError: cannot be built",
         "fails_in_training": "training: ValueError: cannot be trained",

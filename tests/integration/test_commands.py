@@ -1,4 +1,4 @@
-"""The other commands, from the outside."""
+"""Commands other than `run`, each in a process of its own."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ def test_help_names_every_command(home):
 
 
 def test_help_imports_nothing_heavy():
-    """PyTorch alone takes a second."""
+    """Importing PyTorch alone takes a second."""
     program = (
         "import sys\n"
         "from aebench.cli import execute\n"
@@ -52,7 +52,7 @@ def test_list_as_json(home, registry):
     assert listed["failures"] == []
 
 
-def test_list_shows_a_failure_and_the_others_go_on(home, distribution, registry):
+def test_list_shows_a_failed_plugin_and_all_others(home, distribution, registry):
     env = distribution("broken_plugin", "print('noise')\nimport not_there")
     listed = json.loads(home.run("list", "--json", **env).stdout)
     (failure,) = listed["failures"]
@@ -63,7 +63,7 @@ def test_list_shows_a_failure_and_the_others_go_on(home, distribution, registry)
     assert "plugin broken_plugin 1.0 is not available" in home.run("plan", "--models", "vae", **env).stderr
 
 
-def test_ui_serves_the_store_on_the_loopback_only(home):
+def test_ui_serves_the_store_on_the_loopback_address_only(home):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -86,7 +86,7 @@ def test_ui_serves_the_store_on_the_loopback_only(home):
 
 
 def _listening(pid):
-    """Addresses at which a process and its descendants listen; one that ends while it is asked listens no more."""
+    """Addresses at which a process and its descendants listen; a process that ends meanwhile has none."""
     server = psutil.Process(pid)
     for process in (server, *server.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
@@ -141,7 +141,7 @@ def test_several_seeds(home):
     assert len({cell["metrics"]["bce"] for cell in cells}) == 3
 
 
-def test_precision_reaches_the_training_and_the_store(home):
+def test_precision_changes_the_training_and_is_stored(home):
     arguments = ("--epochs", 1, "--models", "shallow", "--tasks", "reconstruction")
     found = {}
     for precision in ("fp32", "bf16"):
@@ -159,7 +159,7 @@ def test_precision_reaches_the_training_and_the_store(home):
     assert recorded == found
 
 
-def test_own_arrays_without_labels(home):
+def test_a_data_set_of_arrays_without_labels(home):
     import numpy as np
 
     np.savez(home.path / "mine.npz", x=np.random.default_rng(0).integers(256, size=(300, 9, 7, 3), dtype=np.uint8))
@@ -175,7 +175,7 @@ def test_own_arrays_without_labels(home):
     }
 
 
-def test_check_fails_when_a_plugin_does(home, distribution):
+def test_check_fails_for_a_defective_plugin(home, distribution):
     source = """
 from aebench.contracts import Autoencoder, AutoencoderRecord, hookimpl
 @hookimpl
@@ -222,7 +222,7 @@ def test_the_held_out_class_rotates(bare_home):
     assert run.data.params["train.anomaly_without_7.held_out"] == "7"
     for held_out in (1, 7):
         assert {file.path for file in client.list_artifacts(run.info.run_id, f"anomaly_detection/without_{held_out}")}
-    # What was trained without class 1 alone is the same training.
+    # A matrix with class 1 as its only held-out class has the same training.
     done = bare_home.run("run", "--models", "shallow", "--tasks", "anomaly_detection", "--epochs", 1)
     assert "0 trainings, cells run: 0, reused: 1" in done.stdout
     assert "3 trainings" not in bare_home.run("run", "--config", "bench.yaml").stdout

@@ -1,4 +1,4 @@
-"""pip installs and removes plugins, in a real environment."""
+"""pip installs and removes plugins in a virtual environment."""
 
 from .conftest import ROOT
 

@@ -1,4 +1,4 @@
-"""The scheduler on real worker processes: several trainings in one, failures beside others, kills, hangs."""
+"""The scheduler with worker processes: concurrent trainings and their failures, killed and hanging workers."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.registry.loading import create_registry
 
 CPU = torch.device("cpu")
-ONE_BY_ONE = (WorkerRole(1),)
+SEQUENTIAL = (WorkerRole(1),)
 TWO_WORKERS = (WorkerRole(2),)
 CONCURRENT = (
     WorkerRole(1, evaluates=False, concurrent=3),
@@ -41,49 +41,49 @@ from aebench.networks import DenseDecoder, DenseEncoder
 
 LIVE = weakref.WeakSet()
 
-class Sound(Autoencoder):
+class Working(Autoencoder):
     def __init__(self, input_shape, latent_dim, params):
         super().__init__(
             input_shape, latent_dim, DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
         )
 
-class Neighbour(Sound):
+class Concurrent(Working):
     def loss(self, x, generator):
         LIVE.add(self)
         return super().loss(x, generator)
 
-class Crowded(Neighbour):
+class FailsConcurrently(Concurrent):
     def loss(self, x, generator):
-        if any(other is not self and not isinstance(other, Crowded) for other in LIVE):
+        if any(other is not self and not isinstance(other, FailsConcurrently) for other in LIVE):
             raise RuntimeError("out of memory")
         return super().loss(x, generator)
 
-class Diverging(Sound):
+class Diverging(Working):
     def loss(self, x, generator):
         loss = super().loss(x, generator)
         return Loss(loss.total * float("nan"), loss.reconstruction, loss.penalty)
 
-class Deadly(Sound):
+class Killed(Working):
     def loss(self, x, generator):
         os.kill(os.getpid(), signal.SIGKILL)
 
-class Failing(Sound):
+class Failing(Working):
     def loss(self, x, generator):
         raise ValueError("cannot be trained")
 
-class Hanging(Sound):
+class Hanging(Working):
     def loss(self, x, generator):
         while True:
             time.sleep(1)
 
-MODELS = {"neighbour": Neighbour, "crowded": Crowded, "deadly": Deadly, "failing": Failing, "diverging": Diverging,
-          "hanging": Hanging}
+MODELS = {"concurrent": Concurrent, "fails_concurrently": FailsConcurrently, "killed": Killed, "failing": Failing,
+          "diverging": Diverging, "hanging": Hanging}
 
 @hookimpl
 def aebench_autoencoders():
     return [AutoencoderRecord(name=name, title="T", summary="-", build=build) for name, build in MODELS.items()]
 
-warmed = 0
+warm_ups = 0
 
 def kills(model, data, context):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -93,22 +93,22 @@ def hangs(model, data, context):
         time.sleep(1)
 
 def warm_up(data):
-    global warmed
-    warmed += data.sizes[2] > 0
+    global warm_ups
+    warm_ups += data.sizes[2] > 0
 
 def dies(data): os.kill(os.getpid(), signal.SIGKILL)
 def raises(data): raise RuntimeError("not installed")
-def where(model, data, context): return Evaluation({"pid": os.getpid(), "warmed": warmed})
+def where(model, data, context): return Evaluation({"pid": os.getpid(), "warm_ups": warm_ups})
 
 @hookimpl
 def aebench_tasks():
     pid = Metric("pid", "Process", higher_is_better=True, primary=True)
-    metrics = (pid, Metric("warmed", "Warmed", higher_is_better=True))
+    metrics = (pid, Metric("warm_ups", "Warm-ups", higher_is_better=True))
     return [
         TaskRecord(name=name, title="T", summary="-", evaluate=evaluate, metrics=metrics, warm_up=warm_up)
         for name, evaluate, warm_up in (
             ("killing", kills, None), ("hanging_task", hangs, None), ("quick", where, None),
-            ("slow", where, warm_up), ("cold", where, raises), ("deadly_warm_up", where, dies),
+            ("slow", where, warm_up), ("warm_up_fails", where, raises), ("warm_up_killed", where, dies),
         )
     ]
 """
@@ -116,13 +116,13 @@ def aebench_tasks():
 
 @pytest.fixture
 def with_plugin(distribution, monkeypatch):
-    """A registry in which the plugin above counts as installed, here and in worker processes."""
-    monkeypatch.syspath_prepend(distribution("neighbours", PLUGIN)["PYTHONPATH"])
+    """A registry with the plugin above, which counts as installed in this process and in worker processes."""
+    monkeypatch.syspath_prepend(distribution("test_models", PLUGIN)["PYTHONPATH"])
     return create_registry()
 
 
 class Run:
-    """One run of a matrix; `on_event(event, executor)` may interfere."""
+    """One run of a matrix; `on_event(event, executor)` is called after each event."""
 
     def __init__(self, folder, registry, data, roles, models, tasks, epochs=2, device=CPU, timeout=None,
                  on_event=lambda event, executor: None, weights=None):  # fmt: skip
@@ -147,7 +147,7 @@ class Run:
         return spec.label if isinstance(spec, TrainingSpec) else spec.training.label
 
     def cells(self):
-        """(model, task) -> metrics, or what went wrong."""
+        """(model, task) -> metrics, or the error."""
         ends = [event for event in self.of(Succeeded | Failed) if isinstance(self.specs[event.job_id], EvaluationSpec)]
         assert max(Counter(event.job_id for event in ends).values()) == 1  # each is reported once
         found = {}
@@ -161,32 +161,35 @@ class Run:
         return {self.specs[e.job_id]: e.artifacts[WEIGHTS] for e in self.of(Succeeded) if WEIGHTS in e.artifacts}
 
 
-def test_concurrent_trainings_give_the_numbers_of_one_by_one(registry, digits, tmp_path):
+def test_concurrent_trainings_give_the_results_of_sequential_ones(registry, digits, tmp_path):
     given = ["vanilla", "stacked", "vae", "pca"], ["reconstruction", "latent_structure", "anomaly_detection"]
     runs = []
-    for name, roles in (("one", ONE_BY_ONE), ("concurrent", CONCURRENT)):
+    for name, roles in (("sequential", SEQUENTIAL), ("concurrent", CONCURRENT)):
         (tmp_path / name).mkdir()
         runs.append(Run(tmp_path / name, registry, digits, roles, *given))
-    one, concurrent = runs
-    assert one.weights() == concurrent.weights()
-    assert one.cells() == concurrent.cells()
-    assert len(one.cells()) == len(given[0]) * len(given[1])
+    sequential, concurrent = runs
+    assert sequential.weights() == concurrent.weights()
+    assert sequential.cells() == concurrent.cells()
+    assert len(sequential.cells()) == len(given[0]) * len(given[1])
     assert _interleaved(concurrent)
-    assert not _interleaved(one)
+    assert not _interleaved(sequential)
 
 
 def _interleaved(run):
-    """Whether one training went on between two epochs of another."""
+    """Whether a training made progress between two epochs of another one."""
     epochs = [event.job_id for event in run.of(Progress)]
     changes = sum(one != other for one, other in pairwise(epochs))
     return changes > len(set(epochs)) - 1
 
 
-def test_what_fails_beside_others_is_retried_alone(with_plugin, digits, tmp_path):
-    models = ["neighbour", "crowded", "failing"]
+def test_a_training_that_fails_among_concurrent_ones_is_retried_alone(with_plugin, digits, tmp_path):
+    models = ["concurrent", "fails_concurrently", "failing"]
     run = Run(tmp_path, with_plugin, digits, CONCURRENT, models, ["reconstruction"], epochs=50)
     retried = {run.label(event): event.error for event in run.of(RetryScheduled)}
-    assert retried == {"crowded": "RuntimeError: out of memory", "failing": "ValueError: cannot be trained"}
+    assert retried == {
+        "fails_concurrently": "RuntimeError: out of memory",
+        "failing": "ValueError: cannot be trained",
+    }
     cells = run.cells()
     assert cells.pop(("failing", "reconstruction")) == "ValueError: cannot be trained"
     assert all("bce" in metrics for metrics in cells.values())
@@ -194,15 +197,15 @@ def test_what_fails_beside_others_is_retried_alone(with_plugin, digits, tmp_path
 
 
 def test_a_known_error_is_not_retried(with_plugin, digits, tmp_path):
-    run = Run(tmp_path, with_plugin, digits, CONCURRENT, ["neighbour", "diverging"], ["reconstruction"], epochs=50)
+    run = Run(tmp_path, with_plugin, digits, CONCURRENT, ["concurrent", "diverging"], ["reconstruction"], epochs=50)
     assert not run.of(RetryScheduled)
     cells = run.cells()
-    assert "bce" in cells["neighbour", "reconstruction"]
+    assert "bce" in cells["concurrent", "reconstruction"]
     assert cells["diverging", "reconstruction"].startswith("the training loss became nan in epoch 1")
 
 
 @pytest.mark.parametrize("roles", [TWO_WORKERS, CONCURRENT])
-def test_an_evaluation_that_kills_its_process_costs_its_cell(with_plugin, digits, tmp_path, roles):
+def test_an_evaluation_that_kills_its_process_costs_only_its_own_cell(with_plugin, digits, tmp_path, roles):
     tasks = ["reconstruction", "killing", "anomaly_detection"]
     cells = Run(tmp_path, with_plugin, digits, roles, ["vanilla", "vae"], tasks).cells()
     assert len(cells) == 6
@@ -214,19 +217,19 @@ def test_an_evaluation_that_kills_its_process_costs_its_cell(with_plugin, digits
 
 
 @pytest.mark.parametrize("roles", [TWO_WORKERS, CONCURRENT])
-def test_a_training_that_kills_its_process_costs_its_own_cells(with_plugin, digits, tmp_path, roles):
+def test_a_training_that_kills_its_process_costs_only_its_own_cells(with_plugin, digits, tmp_path, roles):
     tasks = ["reconstruction", "anomaly_detection"]
-    cells = Run(tmp_path, with_plugin, digits, roles, ["vanilla", "deadly", "vae", "shallow"], tasks).cells()
+    cells = Run(tmp_path, with_plugin, digits, roles, ["vanilla", "killed", "vae", "shallow"], tasks).cells()
     assert len(cells) == 8
     for (model, _), found in cells.items():
-        if model == "deadly":
+        if model == "killed":
             assert found.startswith("the worker process died (SIGKILL")
         else:
             assert isinstance(found, dict), found
 
 
 @pytest.mark.parametrize("roles", [TWO_WORKERS, CONCURRENT])
-def test_what_hangs_costs_its_own_cells(with_plugin, digits, tmp_path, roles):
+def test_a_job_that_hangs_costs_only_its_own_cells(with_plugin, digits, tmp_path, roles):
     tasks = ["reconstruction", "hanging_task"]
     run = Run(tmp_path, with_plugin, digits, roles, ["vanilla", "hanging", "vae"], tasks, epochs=1, timeout=8)
     cells = run.cells()
@@ -238,17 +241,17 @@ def test_what_hangs_costs_its_own_cells(with_plugin, digits, tmp_path, roles):
             assert isinstance(found, dict), found
 
 
-def test_killing_any_worker_at_any_moment_costs_at_most_what_it_did(registry, digits, tmp_path):
+def test_killing_any_worker_at_any_moment_costs_at_most_its_job(registry, digits, tmp_path):
     """Twenty kills, after events chosen at random; each can harm one job, which is retried or fails."""
-    chance = random.Random(0)
+    generator = random.Random(0)
     kills = []
 
     def kill_one(event, executor):
         workers = list(_workers())
-        if workers and len(kills) < 20 and chance.random() < 0.3:
-            victim = chance.choice(workers)
-            os.kill(victim.pid, signal.SIGKILL)
-            kills.append(victim.pid)
+        if workers and len(kills) < 20 and generator.random() < 0.3:
+            worker = generator.choice(workers)
+            os.kill(worker.pid, signal.SIGKILL)
+            kills.append(worker.pid)
 
     models, tasks = list(registry.autoencoders), ["reconstruction", "interpolation"]
     run = Run(tmp_path, registry, digits, TWO_WORKERS, models, tasks, epochs=6, on_event=kill_one)
@@ -263,15 +266,15 @@ def test_killing_any_worker_at_any_moment_costs_at_most_what_it_did(registry, di
 
 
 def _workers():
-    """The live worker processes of this one, whether they start, wait or work."""
+    """The live worker processes of this process: starting, waiting or running a job."""
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):  # or a zombie
             if "spawn_main" in " ".join(child.cmdline()):
                 yield child
 
 
-def test_what_is_trained_already_is_only_evaluated(registry, digits, tmp_path):
-    given = registry, digits, ONE_BY_ONE, ["vanilla"], ["reconstruction"]
+def test_a_model_with_stored_weights_is_only_evaluated(registry, digits, tmp_path):
+    given = registry, digits, SEQUENTIAL, ["vanilla"], ["reconstruction"]
     first = Run(tmp_path, *given)
     weights = {spec.hash: ref for spec, ref in first.weights().items()}
     again = Run(tmp_path, *given, weights=weights)
@@ -279,38 +282,38 @@ def test_what_is_trained_already_is_only_evaluated(registry, digits, tmp_path):
     assert again.cells() == first.cells()
 
 
-SLOW = ("slow", "cold", "deadly_warm_up")
+SLOW = ("slow", "warm_up_fails", "warm_up_killed")
 
 
 def _prepared(tasks):
-    """One worker that prepares for the slow ones among these tasks, and one that does not."""
+    """Roles of one worker without preparation, and one that prepares for the slow tasks among these."""
     return WorkerRole(1), WorkerRole(1, prepares=frozenset(tasks) & set(SLOW))
 
 
 def test_one_worker_prepares_once_for_all_slow_tasks(with_plugin, digits, tmp_path):
-    models, tasks = ["shallow", "vanilla", "vae"], ["slow", "cold", "quick"]
+    models, tasks = ["shallow", "vanilla", "vae"], ["slow", "warm_up_fails", "quick"]
     cells = Run(tmp_path, with_plugin, digits, _prepared(tasks), models, tasks, epochs=1).cells()
     pids = {task: {cells[model, task]["pid"] for model in models} for task in tasks}
-    assert {cells[model, "slow"]["warmed"] for model in models} == {1}
+    assert {cells[model, "slow"]["warm_ups"] for model in models} == {1}
     assert len(pids["slow"]) == 1
-    assert pids["cold"] == pids["slow"]  # its own preparation failed, which is for its evaluation to report
+    assert pids["warm_up_fails"] == pids["slow"]  # a failed warm-up alone does not fail its task
 
 
-def test_where_preparing_kills_the_process_slow_tasks_start_unprepared(with_plugin, digits, tmp_path):
-    models, tasks = ["shallow", "vanilla"], ["deadly_warm_up", "slow", "quick"]
+def test_if_a_warm_up_kills_the_worker_slow_tasks_run_without_preparation(with_plugin, digits, tmp_path):
+    models, tasks = ["shallow", "vanilla"], ["warm_up_killed", "slow", "quick"]
     cells = Run(tmp_path, with_plugin, digits, _prepared(tasks), models, tasks, epochs=1).cells()
-    assert {metrics["warmed"] for metrics in cells.values()} == {0}
+    assert {metrics["warm_ups"] for metrics in cells.values()} == {0}
     assert len(cells) == len(models) * len(tasks)
 
 
-def test_where_no_worker_can_start_every_cell_says_why(registry, digits, tmp_path, monkeypatch):
-    monkeypatch.setenv("AEBENCH_PLUGIN_SECONDS", "nonsense")  # the registry of a worker refuses it
+def test_if_no_worker_can_start_every_cell_has_the_reason(registry, digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("AEBENCH_PLUGIN_SECONDS", "nonsense")  # the registry of a worker rejects it
     run = Run(tmp_path, registry, digits, TWO_WORKERS, ["shallow"], ["reconstruction"], epochs=1)
     assert run.cells() == {("shallow", "reconstruction"): "the worker process died (exit code 1)"}
 
 
 @pytest.mark.parametrize(("device", "jobs", "trainings"), [("cpu", 3, 3), ("cuda", None, 8), ("cuda", 2, 2)])
-def test_the_allocation_suits_the_device(monkeypatch, device, jobs, trainings):
+def test_the_allocation_depends_on_the_device(monkeypatch, device, jobs, trainings):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**40, 2**40))
     roles = allocate(torch.device(device), frozenset({"slow"}), jobs)
     assert sum(role.count * role.concurrent for role in roles if role.trains and not role.only_retries) == trainings
@@ -322,8 +325,8 @@ def test_a_small_device_has_one_evaluator(monkeypatch):
     assert sum(role.count for role in allocate(torch.device("cuda"), frozenset()) if role.evaluates) == 1
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a device that cannot be used")
-def test_a_worker_whose_device_cannot_be_used_exits():
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_worker_with_an_unusable_device_exits():
     process = get_context("spawn").Process(target=_exit_if_broken, args=(torch.device("cuda"),))
     process.start()
     process.join()
@@ -331,7 +334,7 @@ def test_a_worker_whose_device_cannot_be_used_exits():
 
 
 @pytest.mark.cuda
-def test_on_cuda_concurrent_trainings_give_the_numbers_of_one_by_one(registry, digits, tmp_path):
+def test_on_cuda_concurrent_trainings_give_the_results_of_sequential_ones(registry, digits, tmp_path):
     given = ["vanilla", "stacked", "vae", "vq_vae", "pca"], ["reconstruction", "latent_structure", "anomaly_detection"]
     device, slow = torch.device("cuda"), frozenset({"latent_structure"})
     found = []

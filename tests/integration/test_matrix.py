@@ -1,4 +1,4 @@
-"""The whole matrix, end to end, and what lies in the store afterwards."""
+"""The whole matrix, end to end, and the store after it."""
 
 import json
 import sqlite3
@@ -23,7 +23,7 @@ def _metrics(results):
     return {(cell["model"], cell["task"]): cell["metrics"] for cell in results["cells"]}
 
 
-def test_every_model_meets_every_task(matrix, registry):
+def test_every_model_is_evaluated_on_every_task(matrix, registry):
     results = matrix.results()
     assert results["dataset"] == "digits"
     found = {(cell["model"], cell["task"]): cell for cell in results["cells"]}
@@ -53,7 +53,7 @@ def test_it_prints_a_table_and_nothing_on_stderr(matrix):
     assert all(line in log for line in table.splitlines())
 
 
-def test_numbers_make_sense(matrix):
+def test_metrics_lie_in_plausible_ranges(matrix):
     metrics = _metrics(matrix.results())
     bce = {model: values["bce"] for (model, task), values in metrics.items() if task == "reconstruction"}
     assert all(10 < value < 45 for value in bce.values())
@@ -63,19 +63,19 @@ def test_numbers_make_sense(matrix):
     assert metrics["vae", "reconstruction"]["bce_stochastic"] > metrics["vae", "reconstruction"]["bce"]
 
 
-def test_reconstructions_are_those_of_earlier_versions(matrix):
-    """Faster code must not be other code; rounding differs between processors, and training magnifies it a little."""
+def test_reconstruction_metrics_equal_those_of_earlier_versions(matrix):
+    """A faster implementation gives the same results, up to rounding, which differs between processors."""
     metrics = _metrics(matrix.results())
     assert {model for model, task in metrics if task == "reconstruction"} == set(GOLDEN)
     for model, expected in GOLDEN.items():
         assert metrics[model, "reconstruction"] == pytest.approx(expected, rel=0.01)
 
 
-def test_a_second_run_trains_nothing_and_says_so(matrix):
+def test_a_second_run_reuses_every_cell(matrix):
     before = matrix.results()
     done = matrix.run("run", "--epochs", 3)
     ok = [cell["status"] for cell in before["cells"]].count("ok")
-    assert f"nothing to train: all {ok} cells were already there" in done.stdout
+    assert f"nothing to train: all {ok} cells are in the store" in done.stdout
     assert done.stderr == ""
     assert matrix.results() == before
     assert len(_parents(matrix)) == 1
@@ -121,7 +121,7 @@ def _folder(home, run):
     return home.path / run.info.artifact_uri
 
 
-def test_one_parent_and_a_child_for_every_model_all_finished(matrix, registry):
+def test_a_parent_run_and_a_child_run_for_every_model_are_finished(matrix, registry):
     (parent,) = _parents(matrix)
     children = _runs(matrix, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     assert len(children) == len(registry.autoencoders)
@@ -130,7 +130,7 @@ def test_one_parent_and_a_child_for_every_model_all_finished(matrix, registry):
     assert parent.data.tags["mlflow.note.content"].startswith("| model | Anomaly detection<br>auroc ↑ |")
 
 
-def test_a_child_holds_metrics_curves_parameters_tags_and_data(matrix, digits):
+def test_a_child_run_has_metrics_curves_parameters_tags_and_data(matrix, digits):
     run = _child(matrix, "beta_vae_strict")
     data = run.data
     assert data.metrics["reconstruction.bce"] > 0
@@ -158,7 +158,7 @@ def test_pictures_can_be_opened(matrix):
     for file in folder.glob("*/*.png"):
         with Image.open(file) as image:
             sizes[f"{file.parent.name}/{file.name}"] = image.size
-            assert np.asarray(image.convert("L")).std() > 5  # there is something to see
+            assert np.asarray(image.convert("L")).std() > 5  # not a uniform image
     assert set(sizes) == {
         "anomaly_detection/roc.png",
         "classification/confusion_matrix.png",
@@ -192,7 +192,7 @@ def test_a_logged_model_reconstructs_an_image_and_agrees_with_its_weights(matrix
 
 
 def test_cells_of_another_matrix_are_reused(matrix, tmp_path):
-    """Run on a copy of the store: a part of the matrix is new as a matrix, and none of its cells."""
+    """A part of the matrix is a new matrix without new cells; it runs on a copy of the store."""
     with sqlite3.connect(matrix.path / "mlflow.db") as source, sqlite3.connect(tmp_path / "mlflow.db") as copy:
         source.backup(copy)
     home = type(matrix)(tmp_path)

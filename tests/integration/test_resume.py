@@ -1,4 +1,4 @@
-"""Pull the plug: nothing that was done is lost, and no run is left open."""
+"""Interrupted runs: finished results are kept, and no MLflow run stays open."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from .conftest import AEBENCH, environment
 
 QUICK = ("--tasks", "reconstruction,interpolation")
-LONG = "800"  # epochs that keep vanilla busy well after shallow is done
+LONG = "800"  # epochs; vanilla trains much longer than shallow
 
 
 def _runs(home):
@@ -24,7 +24,7 @@ def _runs(home):
 def _wait_until(condition, seconds=240):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "nothing happened"
+        assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.2)
 
 
@@ -63,7 +63,7 @@ def test_a_signal_closes_every_run(interrupted, home, stop, code):
     assert statuses == {"parent": "KILLED", "vanilla": "KILLED"}
 
 
-def test_a_killed_run_is_closed_as_killed_and_goes_on_where_it_stopped(interrupted, home):
+def test_the_next_command_closes_a_killed_run(interrupted, home):
     assert interrupted(signal.SIGKILL) == -signal.SIGKILL
     assert "RUNNING" in {run.info.status for run in _runs(home)}
     pending = {(cell["model"], cell["status"]) for cell in home.results()["cells"]}
@@ -72,17 +72,17 @@ def test_a_killed_run_is_closed_as_killed_and_goes_on_where_it_stopped(interrupt
     assert {run.info.status for run in _runs(home)} == {"FINISHED", "KILLED"}
 
 
-def test_the_same_command_goes_on_with_the_same_runs(interrupted, home):
+def test_the_same_command_resumes_the_same_runs(interrupted, home):
     interrupted(signal.SIGKILL)
     before = len(_runs(home))
     done = home.run("run", "--epochs", LONG, "--models", "shallow,vanilla", *QUICK)
     assert "1 trainings, cells run: 2 ok, reused: 2" in done.stdout
     assert {run.info.status for run in _runs(home)} == {"FINISHED"}
-    assert len(_runs(home)) == before  # the same parent and children went on
+    assert len(_runs(home)) == before  # the same parent and children were resumed
     assert {cell["status"] for cell in home.results()["cells"]} == {"ok"}
 
 
-def test_a_new_task_finds_the_trained_weights(home):
+def test_a_new_task_reuses_the_trained_weights(home):
     arguments = ("run", "--epochs", 2, "--models", "vae", "--tasks")
     home.run(*arguments, "reconstruction,sampling")
     expected = home.results()["cells"][0]["metrics"]
@@ -100,24 +100,24 @@ from aebench.contracts import Autoencoder, AutoencoderRecord, TaskRecord, Metric
 from aebench.networks import DenseEncoder, DenseDecoder
 
 class Fragile(Autoencoder):
-    def __init__(self, shape, dim, fate):
+    def __init__(self, shape, dim, behaviour):
         super().__init__(shape, dim, DenseEncoder(shape, dim), DenseDecoder(dim, shape))
-        self.fate = fate
+        self.behaviour = behaviour
     def loss(self, x, generator):
-        if self.fate == "killed": os.kill(os.getpid(), signal.SIGKILL)
-        if self.fate == "raising": raise RuntimeError("cannot\\nlearn")
+        if self.behaviour == "killed": os.kill(os.getpid(), signal.SIGKILL)
+        if self.behaviour == "raising": raise RuntimeError("cannot\\nlearn")
         return super().loss(x, generator)
 
-def build(fate):
+def build(behaviour):
     def build(shape, dim, params):
-        if fate == "unbuilt": raise ValueError("no such shape")
-        return Fragile(shape, dim, fate)
+        if behaviour == "unbuilt": raise ValueError("no such shape")
+        return Fragile(shape, dim, behaviour)
     return build
 
 @hookimpl
 def aebench_autoencoders():
-    return [AutoencoderRecord(name=fate, title=fate, summary="-", build=build(fate))
-            for fate in ("killed", "raising", "unbuilt", "healthy")]
+    return [AutoencoderRecord(name=behaviour, title=behaviour, summary="-", build=build(behaviour))
+            for behaviour in ("killed", "raising", "unbuilt", "healthy")]
 
 def wrong(model, data, context): return Evaluation({"b": 1.0})
 def slash(model, data, context): return Evaluation({"a": 1.0}, images={"../x": None})
@@ -132,7 +132,7 @@ def aebench_tasks():
 """
 
 
-def test_a_plugin_that_fails_costs_its_own_cells_only(home, distribution):
+def test_a_plugin_that_fails_costs_only_its_own_cells(home, distribution):
     env = distribution("fragile", FRAGILE)
     arguments = (
         "--epochs",
@@ -152,7 +152,7 @@ def test_a_plugin_that_fails_costs_its_own_cells_only(home, distribution):
     assert cells["healthy", "reconstruction"]["status"] == "ok"
     assert cells["healthy", "broken"]["reason"] == "ZeroDivisionError: division by zero"
     assert "declares the metrics ['a'] but returned ['b']" in cells["healthy", "wrong"]["reason"]
-    assert "names a picture '../x'" in cells["healthy", "slash"]["reason"]
+    assert "returned a file named '../x'" in cells["healthy", "slash"]["reason"]
     assert cells["healthy", "nan"]["status"] == "ok"
     assert cells["healthy", "nan"]["metrics"] == {"a": None}
     assert "healthy × broken" in done.stdout
@@ -162,4 +162,4 @@ def test_a_plugin_that_fails_costs_its_own_cells_only(home, distribution):
     assert "nan.a" not in healthy.data.metrics
     assert "1 / 0" in (home.path / healthy.info.artifact_uri / "broken" / "error.txt").read_text()
     again = home.run("run", *arguments, code=1, **env)
-    assert "reused: 2" in again.stdout  # what failed is tried again, what is ok is not
+    assert "reused: 2" in again.stdout  # failed cells are run again, successful ones are not

@@ -1,4 +1,4 @@
-"""The tutorials in docs/, followed word for word: real installs, outside the repository."""
+"""The tutorials in docs/: every file is written and every command is run, with pip, outside the repository."""
 
 import difflib
 import re
@@ -22,17 +22,17 @@ class Tutorial:
 
     def follow(self):
         """Write every file and run every command; return the output of each command."""
-        printed = {}
+        outputs = {}
         for kind, content in self.blocks:
             if kind == "sh":
                 for command in content.strip().splitlines():
-                    printed[command] = self._run(command)
+                    outputs[command] = self._run(command)
             else:
                 comment, _, source = content.partition("\n")
                 file = self.folder / comment.removeprefix("# ")
                 self.changed[file.name] = _changed_lines(file.read_text(), source)
                 file.write_text(source)
-        return printed
+        return outputs
 
     def _run(self, command):
         env = environment(

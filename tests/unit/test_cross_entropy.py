@@ -1,4 +1,4 @@
-"""The reconstruction loss of an image is a sum over its pixels, in float32 whatever the logits are."""
+"""The reconstruction loss of an image: a sum over its pixels, in float32 for logits of any dtype."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from aebench.contracts import Autoencoder, binary_cross_entropy
 
 
 @pytest.mark.parametrize("shape", [(7, 1, 32, 32), (3, 3, 5, 7), (4, 11)])
-def test_it_is_the_negative_log_likelihood_of_each_image(shape):
+def test_cross_entropy_is_the_negative_log_likelihood_of_each_image(shape):
     torch.manual_seed(0)
     logits, x = torch.randn(shape, dtype=torch.float64), torch.rand(shape, dtype=torch.float64)
     p = logits.sigmoid()
@@ -22,7 +22,7 @@ def test_half_precision_logits_give_a_float32_loss():
     assert (loss.dtype, logits.grad.dtype) == (torch.float32, torch.bfloat16)
 
 
-def test_the_training_loss_is_its_mean_over_the_batch():
+def test_the_training_loss_is_the_mean_over_the_batch():
     model = Autoencoder((1, 4, 4), 16, torch.nn.Flatten(), torch.nn.Unflatten(1, (1, 4, 4)))
     x = torch.rand(5, 1, 4, 4)
     loss = model.loss(x, torch.Generator())

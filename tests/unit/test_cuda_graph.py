@@ -1,4 +1,4 @@
-"""A captured step does what the step does: the same weights, losses and noise, also when a capture breaks off."""
+"""A captured step gives the weights, losses and noise of the step itself, also after a failed capture."""
 
 import warnings
 
@@ -23,18 +23,18 @@ def _batches(device="cpu"):
     return torch.arange(STEPS * 32, device=device).view(STEPS, 32)
 
 
-def _taken(model, digits, wrap=lambda step: step, device="cpu"):
+def _run_steps(model, digits, wrap=lambda step: step, device="cpu"):
     """Weights, summed losses and the next random number after some steps."""
     step = _step(model, digits, device)
-    take = wrap(step)
+    wrapped = wrap(step)
     for index in _batches(device):
-        take(index)
+        wrapped(index)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     return state | {"sums": step.sums, "noise": torch.rand(3, device=device, generator=step.noise)}
 
 
-def _reading(model):
-    """The model, with a loss that reads values."""
+def _with_values_read(model):
+    """The model, with a loss that reads values on the host."""
     plain = model.loss
 
     def reads(x, generator):
@@ -51,7 +51,7 @@ def _assert_same(found, expected):
         torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
 
 
-def test_it_is_recorded_once_and_then_replayed_on_every_batch(build, digits):
+def test_a_step_is_recorded_once_and_then_replayed_on_every_batch(build, digits):
     recordings, replays = [], []
 
     def record(step, index):
@@ -63,14 +63,14 @@ def test_it_is_recorded_once_and_then_replayed_on_every_batch(build, digits):
 
         return replay
 
-    expected = _taken(build("vae"), digits)
-    found = _taken(build("vae"), digits, lambda step: GraphedStep(step, 32, record))
+    expected = _run_steps(build("vae"), digits)
+    found = _run_steps(build("vae"), digits, lambda step: GraphedStep(step, 32, record))
     _assert_same(found, expected)
     assert len(recordings) == 1
     assert torch.equal(torch.stack(replays), _batches()[STEPS_BEFORE_CAPTURE:])
 
 
-def test_a_recording_that_breaks_off_changes_nothing(build, digits):
+def test_a_failed_recording_changes_no_result(build, digits):
     noises = []
 
     def record(step, index):
@@ -78,7 +78,7 @@ def test_a_recording_that_breaks_off_changes_nothing(build, digits):
         torch.rand(5, generator=step.noise)
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    expected = _taken(build("vae"), digits)
+    expected = _run_steps(build("vae"), digits)
     steps, captured = [], []
 
     def wrap(step):
@@ -86,14 +86,14 @@ def test_a_recording_that_breaks_off_changes_nothing(build, digits):
         captured.append(GraphedStep(step, 32, record))
         return captured[0]
 
-    found = _taken(build("vae"), digits, wrap)
+    found = _run_steps(build("vae"), digits, wrap)
     _assert_same(found, expected)
     assert captured[0].fallback == "operation not permitted when stream is capturing"
-    assert len(noises) == 1  # it is not tried again
+    assert len(noises) == 1  # it is not repeated
     assert steps[0].noise is not noises[0]
 
 
-def test_adam_is_capturable_only_while_it_is_captured(build, digits):
+def test_adam_is_capturable_only_during_a_capture(build, digits):
     step = _step(build("vanilla"), digits)
     settings = step._optimizer.param_groups[0]
     seen = []
@@ -101,16 +101,16 @@ def test_adam_is_capturable_only_while_it_is_captured(build, digits):
     def capture():
         with step.capturable():
             seen.append(settings["capturable"])
-            raise RuntimeError("broke off")
+            raise RuntimeError("capture failed")
 
-    with pytest.raises(RuntimeError, match="broke off"):
+    with pytest.raises(RuntimeError, match="capture failed"):
         capture()
     assert (seen, settings["capturable"]) == ([True], False)
 
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", ["shallow", "vanilla", "sparse", "denoising", "vae", "beta_vae_strict", "vq_vae"])
-def test_a_cuda_graph_gives_what_the_step_gives(build, digits, name):
+def test_a_cuda_graph_gives_the_results_of_the_step(build, digits, name):
     data = digits.to("cuda")
     graphs = []
 
@@ -122,8 +122,8 @@ def test_a_cuda_graph_gives_what_the_step_gives(build, digits, name):
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream), warnings.catch_warnings():
         warnings.simplefilter("error")
-        expected = _taken(build(name).cuda(), data, device="cuda")
-        found = _taken(build(name).cuda(), data, lambda step: GraphedStep(step, 32, record), device="cuda")
+        expected = _run_steps(build(name).cuda(), data, device="cuda")
+        found = _run_steps(build(name).cuda(), data, lambda step: GraphedStep(step, 32, record), device="cuda")
     stream.synchronize()
     assert len(graphs) == 1
     for key, value in expected.items():
@@ -131,8 +131,8 @@ def test_a_cuda_graph_gives_what_the_step_gives(build, digits, name):
 
 
 @pytest.mark.cuda
-def test_a_loss_that_reads_values_is_trained_as_it_is_written(build, digits):
-    model, twin = build("vanilla").cuda(), _reading(build("vanilla").cuda())
+def test_a_loss_that_reads_values_is_trained_without_a_graph(build, digits):
+    model, twin = build("vanilla").cuda(), _with_values_read(build("vanilla").cuda())
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     steps = []
@@ -142,20 +142,20 @@ def test_a_loss_that_reads_values_is_trained_as_it_is_written(build, digits):
         return steps[-1]
 
     with torch.cuda.stream(stream):
-        expected = _taken(model, digits.to("cuda"), device="cuda")
-        found = _taken(twin, digits.to("cuda"), captured, device="cuda")
-        after = _taken(build("vae").cuda(), digits.to("cuda"), captured, device="cuda")
+        expected = _run_steps(model, digits.to("cuda"), device="cuda")
+        found = _run_steps(twin, digits.to("cuda"), captured, device="cuda")
+        after = _run_steps(build("vae").cuda(), digits.to("cuda"), captured, device="cuda")
     stream.synchronize()
     assert steps[0].fallback
-    assert not steps[1].fallback  # another one can still be captured
+    assert not steps[1].fallback  # another step can still be captured
     assert torch.isfinite(after["sums"]).all()
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
 @pytest.mark.cuda
-def test_it_is_known_beforehand_that_a_loss_waits_for_the_device(build, digits):
-    model = _reading(build("vanilla").cuda())
+def test_a_loss_that_waits_for_the_device_is_detected_before_a_recording(build, digits):
+    model = _with_values_read(build("vanilla").cuda())
     generators = {"batches": Generator().manual_seed(1), "noise": Generator("cuda").manual_seed(2)}
     result = fit(model, digits.to("cuda"), epochs=1, batch_size=64, learning_rate=1e-3, **generators)
     assert "synchroniz" in result.graph_fallback

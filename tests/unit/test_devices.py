@@ -1,4 +1,4 @@
-"""What `auto` chooses."""
+"""The precision that `auto` chooses."""
 
 import pytest
 import torch
@@ -15,16 +15,16 @@ from aebench.execution.devices import choose_precision
         ({"avx512_bf16": True}, "cuda", "fp32"),
     ],
 )
-def test_auto_takes_bf16_where_a_cpu_has_it(monkeypatch, instructions, device, expected):
+def test_auto_is_bf16_on_a_cpu_with_bf16_instructions(monkeypatch, instructions, device, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)
     assert choose_precision("auto", torch.device(device)) == expected
 
 
-def test_auto_is_fp32_where_pytorch_cannot_tell(monkeypatch):
+def test_auto_is_fp32_if_pytorch_does_not_report_capabilities(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert choose_precision("auto", torch.device("cpu")) == "fp32"
 
 
-@pytest.mark.parametrize("wish", ["fp32", "bf16"])
-def test_a_wish_is_a_wish(wish):
-    assert choose_precision(wish, torch.device("cpu")) == wish
+@pytest.mark.parametrize("requested", ["fp32", "bf16"])
+def test_an_explicit_precision_is_used(requested):
+    assert choose_precision(requested, torch.device("cpu")) == requested

@@ -1,4 +1,4 @@
-"""Fast products are linear layers: values, derivatives of any order, and whatever transforms them."""
+"""Fast products give the results of linear layers: values, derivatives, and function transforms."""
 
 import pytest
 import torch
@@ -12,47 +12,47 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def taken(monkeypatch):
-    """Every product counts as large; the list grows with every product that oneDNN takes."""
-    taken = []
+def calls(monkeypatch):
+    """The arguments of every product that oneDNN computes; every product counts as large."""
+    calls = []
     original = module._onednn
 
-    def counting(*given):
-        taken.append(given)
-        return original(*given)
+    def counting(*arguments):
+        calls.append(arguments)
+        return original(*arguments)
 
     monkeypatch.setattr(module, "SMALLEST", 0)
     monkeypatch.setattr(module, "_onednn", counting)
-    return taken
+    return calls
 
 
-needs_avx512 = pytest.mark.skipif(not module._has_fast_products(), reason="nothing is faster on this processor")
+needs_avx512 = pytest.mark.skipif(not module._has_fast_products(), reason="this processor has no AVX-512")
 
 
 @needs_avx512
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(256, 1024), (3, 5), (1, 4), (2, 3, 6)])
-def test_values_and_gradients(taken, shape, bias):
+def test_values_and_gradients(calls, shape, bias):
     torch.manual_seed(0)
     layer = nn.Linear(shape[-1], 7, bias=bias)
     x = torch.randn(shape, requires_grad=True)
-    wanted = [x, *layer.parameters()]
+    variables = [x, *layer.parameters()]
     with fast_products(CPU):
         found = layer(x)
-    assert len(taken) == 1
+    assert len(calls) == 1
     expected = layer(x)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     for a, b in zip(
-        torch.autograd.grad(found.square().sum(), wanted),
-        torch.autograd.grad(expected.square().sum(), wanted),
+        torch.autograd.grad(found.square().sum(), variables),
+        torch.autograd.grad(expected.square().sum(), variables),
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-    assert len(taken) == 3  # the gradients of input and weight
+    assert len(calls) == 3  # the gradients of input and weight
 
 
 def test_second_derivatives():
-    """A gradient penalty, as some autoencoders have one, reaches the weights."""
+    """The gradient of a gradient penalty, which some autoencoders use, reaches the weights."""
     torch.manual_seed(0)
     layer = nn.Linear(6, 4)
     x = torch.randn(5, 6, requires_grad=True)
@@ -67,13 +67,13 @@ def test_second_derivatives():
 
 
 @pytest.mark.parametrize("transform", [torch.func.jacrev, torch.func.vmap])
-def test_function_transforms(taken, transform):
+def test_function_transforms(calls, transform):
     layer = nn.Linear(6, 4)
     x = torch.randn(3, 6)
     with fast_products(CPU):
         found = transform(layer)(x)
     torch.testing.assert_close(found, transform(layer)(x))
-    assert not taken
+    assert not calls
 
 
 @pytest.mark.parametrize(
@@ -84,36 +84,36 @@ def test_function_transforms(taken, transform):
         (torch.ones(2, 6).double(), torch.ones(4, 6).double()),
     ],
 )
-def test_other_types_and_shapes_take_the_ordinary_way(taken, x, weight):
+def test_other_dtypes_and_shapes_do_not_use_fast_products(calls, x, weight):
     with fast_products(CPU):
         assert torch.equal(functional.linear(x, weight), functional.linear(x, weight))
-    assert not taken
+    assert not calls
 
 
-def test_autocast_wins(taken):
+def test_autocast_does_not_use_fast_products(calls):
     with fast_products(CPU), torch.autocast("cpu", torch.bfloat16):
         assert nn.Linear(6, 4)(torch.ones(2, 6)).dtype == torch.bfloat16
-    assert not taken
+    assert not calls
 
 
-def test_small_products_take_the_ordinary_way(monkeypatch, taken):
+def test_small_products_do_not_use_fast_products(monkeypatch, calls):
     monkeypatch.setattr(module, "SMALLEST", 2 * 6 * 4 + 1)
     with fast_products(CPU):
         nn.Linear(6, 4)(torch.ones(2, 6))
-    assert not taken
+    assert not calls
 
 
-def test_where_there_is_no_avx512_nothing_is_special(monkeypatch, taken):
+def test_a_processor_without_avx512_does_not_use_fast_products(monkeypatch, calls):
     module._has_fast_products.cache_clear()
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     with fast_products(CPU):
         nn.Linear(6, 4)(torch.ones(2, 6))
-    assert not taken
+    assert not calls
     module._has_fast_products.cache_clear()
 
 
-def test_outside_nothing_is_changed(taken):
+def test_fast_products_end_with_the_context(calls):
     with fast_products(CPU):
         pass
     nn.Linear(6, 4)(torch.ones(2, 6))
-    assert not taken
+    assert not calls

@@ -1,4 +1,4 @@
-"""Structural similarity and signal-to-noise ratio on images whose answers are known."""
+"""Structural similarity and signal-to-noise ratio on images with known values."""
 
 import numpy as np
 import pytest

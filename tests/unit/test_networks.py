@@ -1,4 +1,4 @@
-"""The shared architecture is the protocol's."""
+"""The dense networks have the architecture of the article."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from aebench.networks import DenseDecoder, DenseEncoder, dense_widths
         (1024, 40, [1024, 512, 256]),  # a variational encoder of 20 dimensions
         (1024, 2, [1024, 146, 20]),  # 512 ** (1/3) is 7.99... in floating point
         (64, 20, [64, 64, 64]),
-        (4, 20, [4, 4, 4]),  # a code wider than the image
+        (4, 20, [4, 4, 4]),  # codes wider than the image
     ],
 )
 def test_widths(pixels, code_width, expected):

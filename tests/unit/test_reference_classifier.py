@@ -12,7 +12,7 @@ from aebench.evaluation.reference_classifier import (
 CPU = torch.device("cpu")
 
 
-def same(one, other):
+def have_equal_weights(one, other):
     weights = other.state_dict()
     return all(torch.equal(value, weights[name]) for name, value in one.state_dict().items())
 
@@ -33,7 +33,7 @@ def test_training_is_reproducible_and_restores_global_state(reference_classifier
     torch.manual_seed(7)
     torch.set_num_threads(2)
     state = torch.get_rng_state()
-    assert same(train_reference_classifier(digits), reference_classifier)
+    assert have_equal_weights(train_reference_classifier(digits), reference_classifier)
     assert torch.get_num_threads() == 2
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -47,18 +47,18 @@ def test_it_is_trained_once_and_stored(digits, tmp_path):
         )
 
     first = obtain()
-    (kept,) = (tmp_path / "data" / "reference_classifiers").iterdir()
-    assert kept.name.startswith("digits-")
-    again = obtain()
+    (file,) = (tmp_path / "data" / "reference_classifiers").iterdir()
+    assert file.name.startswith("digits-")
+    loaded = obtain()
     assert trained == ["here"]
-    assert same(first, again)
-    assert again.accuracy == first.accuracy
-    assert not again.training
+    assert have_equal_weights(first, loaded)
+    assert loaded.accuracy == first.accuracy
+    assert not loaded.training
 
-    kept.write_bytes(kept.read_bytes()[:1000])  # damaged
-    assert same(obtain(), first)
+    file.write_bytes(file.read_bytes()[:1000])  # damaged
+    assert have_equal_weights(obtain(), first)
     assert trained == ["here", "here"]
-    assert same(obtain(), first)
+    assert have_equal_weights(obtain(), first)
     obtain("elsewhere")
     assert trained == ["here", "here", "elsewhere"]
 
@@ -69,7 +69,7 @@ def test_it_works_without_a_writable_folder(digits, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 32, 32), (3, 100, 60), (1, 5, 200)])
-def test_every_image_size(shape):
+def test_images_of_any_size(shape):
     reference_classifier = ConvolutionalClassifier(shape, 3).eval()
     assert reference_classifier.features(torch.rand(2, *shape)).shape == (2, 64)
     assert reference_classifier.probabilities(torch.rand(2, *shape)).shape == (2, 3)

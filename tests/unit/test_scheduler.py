@@ -1,4 +1,4 @@
-"""The scheduler on an engine whose events the test decides."""
+"""The scheduler with an engine whose events each test defines."""
 
 from collections import Counter
 
@@ -15,7 +15,7 @@ INPUTS = {"data": Ref("d" * 64)}
 
 
 class ScriptedEngine:
-    """Takes `slots` jobs at once and ends each as `outcome(job, attempt)` says: an event, or None to hang."""
+    """Runs up to `slots` jobs and ends each with the event `outcome(job, attempt)`; on None the job hangs."""
 
     def __init__(self, outcome=None, slots=1):
         self._outcome = outcome or (lambda job, attempt: succeed(job))
@@ -64,7 +64,7 @@ def succeed(job):
 
 @pytest.fixture
 def jobs(lay_out):
-    """Two models, each with one training, a quick and a slow task; the second model's weights are not there yet."""
+    """Two models, each with one training, a quick and a slow task; no weights are stored."""
     cells = lay_out(models=["vanilla", "vae"], tasks=["reconstruction", "latent_structure"]).cells
     return build_jobs(cells, INPUTS, {}, {"latent_structure"}, timeout=None)
 
@@ -84,14 +84,14 @@ def test_a_training_is_shared_by_its_evaluations(jobs):
     assert found["training", "vae"].inputs == INPUTS
 
 
-def test_weights_that_are_there_need_no_training(lay_out):
+def test_stored_weights_need_no_training(lay_out):
     cells = lay_out(models=["vanilla"], tasks=["reconstruction"]).cells
     weights = Ref("1" * 64)
     (job,) = build_jobs(cells, INPUTS, {cells[0].training.hash: weights}, (), timeout=3)
     assert (job.needs, job.inputs, job.timeout) == ({}, INPUTS | {"weights": weights}, 3)
 
 
-def test_evaluations_follow_their_training_and_come_before_the_next_one_the_slow_ones_first(jobs):
+def test_evaluations_run_before_the_next_training_and_slow_ones_first(jobs):
     engine = ScriptedEngine()
     list(Scheduler(jobs, engine).run())
     first, second = (label for name, label in map(kind, engine.taken) if name == "training")
@@ -100,7 +100,7 @@ def test_evaluations_follow_their_training_and_come_before_the_next_one_the_slow
     assert not engine.open
 
 
-def test_what_a_job_produced_reaches_the_jobs_that_need_it(jobs):
+def test_artifacts_of_a_job_reach_the_jobs_that_need_them(jobs):
     engine = ScriptedEngine()
     list(Scheduler(jobs, engine).run())
     for job in engine.taken:
@@ -112,7 +112,7 @@ def test_every_job_ends_with_one_event(jobs):
     assert Counter(event.job_id for event in events if isinstance(event, Succeeded)) == Counter(job.id for job in jobs)
 
 
-def test_a_failed_training_takes_its_evaluations_along_and_no_others(jobs):
+def test_only_the_evaluations_of_a_failed_training_fail_with_it(jobs):
     bad = by_kind(jobs)["training", "vae"]
     engine = ScriptedEngine(
         lambda job, attempt: Failed(job.id, "cannot learn", "trace") if job is bad else succeed(job)
@@ -123,7 +123,7 @@ def test_a_failed_training_takes_its_evaluations_along_and_no_others(jobs):
     assert {(event.error, event.traceback) for event in failed} == {("cannot learn", "trace")}
 
 
-def test_an_engine_failure_is_retried_once_with_nothing_beside_it(jobs):
+def test_an_engine_failure_is_retried_once_and_alone(jobs):
     bad = by_kind(jobs)["training", "vae"].id
 
     def outcome(job, attempt):

@@ -1,4 +1,4 @@
-"""The training loop: it learns, it repeats itself, it leaves alone what is not its own, and it says when it fails."""
+"""The training loop: learning, reproducibility, global state, stages, errors, and concurrent trainings."""
 
 import copy
 from dataclasses import replace
@@ -38,7 +38,7 @@ def test_the_loss_falls(build, digits, name):
 
 
 @pytest.mark.parametrize("name", ["vanilla", "denoising", "vae", "vq_vae"])
-def test_the_same_seeds_give_the_same_weights_and_global_state_is_left_alone(build, digits, name):
+def test_the_same_seeds_give_the_same_weights_and_global_state_is_unchanged(build, digits, name):
     torch.manual_seed(5)
     before = torch.get_rng_state()
     one, two = build(name), build(name)
@@ -50,7 +50,7 @@ def test_the_same_seeds_give_the_same_weights_and_global_state_is_left_alone(bui
 
 
 @pytest.mark.parametrize("name", ["vanilla", "stacked", "sparse", "denoising", "vae", "vq_vae"])
-def test_bf16_learns_what_fp32_does_and_keeps_float32_weights(build, digits, name):
+def test_bf16_reaches_the_loss_of_fp32_and_keeps_float32_weights(build, digits, name):
     full, half = build(name), build(name)
     expected = _fit(full, digits, epochs=12).epochs[-1]
     found = _fit(half, digits, epochs=12, precision="bf16").epochs[-1]
@@ -65,19 +65,19 @@ def test_the_model_is_left_in_evaluation_mode(build, digits):
     assert not any(module.training for module in model.modules())
 
 
-def test_images_fewer_than_a_batch_are_one_batch(build, digits):
+def test_fewer_images_than_a_batch_are_one_batch(build, digits):
     few = replace(digits, train=Split(digits.train.images[:10]))
     assert len(_fit(build("vanilla"), few, epochs=1).epochs) == 1
 
 
-class Exploding(Autoencoder):
+class Diverging(Autoencoder):
     def loss(self, x, generator):
         loss = super().loss(x, generator)
         return replace(loss, total=loss.total * float("nan"))
 
 
-def test_a_diverging_training_is_an_error(digits):
-    model = Exploding(
+def test_a_diverging_training_raises(digits):
+    model = Diverging(
         (1, 8, 8),
         64,
         torch.nn.Flatten(),
@@ -88,7 +88,7 @@ def test_a_diverging_training_is_an_error(digits):
 
 
 class Principal(Autoencoder):
-    """PCA: the contract's hardest guest, for it has no gradients, no logits and no stages."""
+    """PCA: a model without gradients, logits and stages."""
 
     def __init__(self, input_shape, latent_dim):
         super().__init__(input_shape, latent_dim)
@@ -117,8 +117,8 @@ def test_a_model_without_gradients_fits_itself(digits):
     assert (model.reconstruct(x) - x).square().mean() < 0.3 * (x - x.mean(dim=0)).square().mean()
 
 
-class Greedy(Autoencoder):
-    """Asks for more epochs than it is given."""
+class TooManyEpochs(Autoencoder):
+    """Its stages need `factor` times the epochs of the budget."""
 
     def __init__(self, factor):
         super().__init__((1, 8, 8), 64, torch.nn.Flatten(), torch.nn.Unflatten(1, (1, 8, 8)))
@@ -133,13 +133,13 @@ class Greedy(Autoencoder):
         return Stage("first", each, self.loss, (self,)), Stage("second", each, self.loss, (self,))
 
 
-def test_more_epochs_than_the_budget_fail_with_both_numbers(digits):
+def test_stages_that_exceed_the_budget_raise_an_error_with_both_numbers(digits):
     with pytest.raises(BudgetExceeded, match="ask for 40 epochs, the budget is 4"):
-        _fit(Greedy(10), digits, epochs=4)
-    assert len(_fit(Greedy(1), digits, epochs=4).epochs) == 4
+        _fit(TooManyEpochs(10), digits, epochs=4)
+    assert len(_fit(TooManyEpochs(1), digits, epochs=4).epochs) == 4
 
 
-def test_a_training_says_what_it_used(build, digits):
+def test_the_result_counts_steps_images_and_parameters(build, digits):
     model = build("vanilla")
     result = _fit(model, digits, epochs=3)
     steps = len(digits.train) // 64
@@ -167,7 +167,7 @@ def _assert_equal(one, other):
 
 @pytest.mark.parametrize("done", [1, 2, 3, 6])
 @pytest.mark.parametrize("name", ["stacked", "denoising", "vae"])
-def test_a_training_goes_on_from_its_state_to_the_bit(build, digits, name, done):
+def test_a_training_resumes_from_its_state_with_identical_results(build, digits, name, done):
     whole = build(name)
     expected = _trainer(whole, digits)
     while not expected.done:
@@ -177,20 +177,20 @@ def test_a_training_goes_on_from_its_state_to_the_bit(build, digits, name, done)
     for _ in range(done):
         first.run_epoch()
     state = copy.deepcopy(first.state_dict())
-    rest = build(name)
-    second = _trainer(rest, digits)
+    resumed = build(name)
+    second = _trainer(resumed, digits)
     second.load_state_dict(state)
     while not second.done:
         second.run_epoch()
     assert second.result().epochs == expected.result().epochs
-    _assert_equal(_weights(rest), _weights(whole))
+    _assert_equal(_weights(resumed), _weights(whole))
 
 
-def test_trainings_that_take_turns_give_what_each_gives_alone(build, digits, registry):
+def test_trainings_that_take_turns_give_the_results_of_trainings_alone(build, digits, registry):
     names = [name for name in registry.autoencoders if not isinstance(build(name), SelfFitting)]
-    alone, together = ({name: build(name) for name in names} for _ in range(2))
+    alone, concurrent = ({name: build(name) for name in names} for _ in range(2))
     expected = {name: _fit(model, digits, epochs=3).epochs for name, model in alone.items()}
-    trainers = {name: _trainer(model, digits, epochs=3) for name, model in together.items()}
+    trainers = {name: _trainer(model, digits, epochs=3) for name, model in concurrent.items()}
     for _ in range(3):
         for trainer in trainers.values():
             trainer.start_epoch()
@@ -199,10 +199,10 @@ def test_trainings_that_take_turns_give_what_each_gives_alone(build, digits, reg
     for name, trainer in trainers.items():
         assert trainer.done
         assert trainer.result().epochs == expected[name]
-        _assert_equal(_weights(together[name]), _weights(alone[name]))
+        _assert_equal(_weights(concurrent[name]), _weights(alone[name]))
 
 
-def test_what_a_stage_froze_requires_gradients_again_afterwards(build, digits):
+def test_parameters_that_a_stage_froze_require_gradients_after_it(build, digits):
     model = build("stacked")
     trainer = _trainer(model, digits, epochs=3)
     frozen = []
@@ -214,22 +214,22 @@ def test_what_a_stage_froze_requires_gradients_again_afterwards(build, digits):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_linear_layers_of_any_model_take_the_fast_products(build, digits, monkeypatch):
+def test_linear_layers_of_a_model_use_the_fast_products(build, digits, monkeypatch):
     from aebench.training import fast_products
 
     if not fast_products._has_fast_products():
-        pytest.skip("nothing is faster on this processor")
-    taken = []
+        pytest.skip("this processor has no AVX-512")
+    calls = []
     original = fast_products._onednn
-    monkeypatch.setattr(fast_products, "_onednn", lambda *given: taken.append(given) or original(*given))
+    monkeypatch.setattr(fast_products, "_onednn", lambda *arguments: calls.append(arguments) or original(*arguments))
     monkeypatch.setattr(fast_products, "SMALLEST", 0)
     _fit(build("vanilla"), digits, epochs=1)
-    assert taken
+    assert calls
 
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_trainings_on_streams_of_their_own_give_what_each_gives_alone(build, digits, precision):
+def test_trainings_on_their_own_streams_give_the_results_of_trainings_alone(build, digits, precision):
     data = digits.to("cuda")
     names = ["vanilla", "stacked", "sparse", "denoising", "vae", "vq_vae"]
 
@@ -237,20 +237,20 @@ def test_trainings_on_streams_of_their_own_give_what_each_gives_alone(build, dig
         generators = Generator().manual_seed(1), Generator("cuda").manual_seed(2)
         return Trainer(build(name).cuda(), data, Budget(3, 64, 1e-3, precision), *generators)
 
-    expected, together = ({name: trainer(name) for name in names} for _ in range(2))
+    expected, concurrent = ({name: trainer(name) for name in names} for _ in range(2))
     for one in expected.values():
         while not one.done:
             one.run_epoch()
     for _ in range(3):
-        for one in together.values():
+        for one in concurrent.values():
             one.start_epoch()
-        for one in together.values():
+        for one in concurrent.values():
             one.finish_epoch()
-    for name, one in together.items():
+    for name, one in concurrent.items():
         assert one.result().graph_fallback == expected[name].result().graph_fallback == ""
-        for found, wanted in zip(one.result().epochs, expected[name].result().epochs, strict=True):
-            assert found.total == pytest.approx(wanted.total, rel=1e-3)
-            assert found.validation == pytest.approx(wanted.validation, rel=1e-2)
+        for found, reference in zip(one.result().epochs, expected[name].result().epochs, strict=True):
+            assert found.total == pytest.approx(reference.total, rel=1e-3)
+            assert found.validation == pytest.approx(reference.validation, rel=1e-2)
 
 
 @pytest.mark.cuda
@@ -266,7 +266,7 @@ def test_a_training_on_cuda_agrees_with_one_on_the_cpu(build, digits, name):
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", ["vanilla", "sparse", "denoising", "vae", "vq_vae"])
 def test_a_training_step_can_be_captured_in_a_cuda_graph(build, digits, name):
-    """No host synchronisation and no Python that depends on values."""
+    """The loss has no host synchronisation and no Python code that depends on values."""
     model = build(name).cuda().train()
     noise = Generator("cuda").manual_seed(0)
     x = digits.train.x(slice(64)).cuda()

@@ -1,4 +1,4 @@
-"""The program `aebench`: known errors on one line each, bugs with a traceback, and nothing after the result."""
+"""The program `aebench`: exit codes, known errors on one line each, and bugs with a traceback."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
 def main() -> NoReturn:
     """Run the command that the arguments name, and end the process.
 
-    Python would take the process apart object by object: with PyTorch that takes half a second, and some libraries
-    then report leaks. What has to happen at the end still happens.
+    The process ends without Python's teardown of objects, which takes half a second with PyTorch and makes some
+    libraries report leaks. Exit handlers still run, and output is flushed.
     """
     signal.signal(signal.SIGTERM, _terminate)
     code = execute()
@@ -33,7 +33,7 @@ def main() -> NoReturn:
 
 
 def execute() -> int:
-    """Run the command that the arguments name; returns the exit code."""
+    """Run the command that the arguments name, print known errors, and return the exit code."""
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
@@ -43,7 +43,7 @@ def execute() -> int:
         print_error(str(error))
         return BAD_INPUT
     except (KeyboardInterrupt, typer.Abort):
-        print_error("interrupted; what was done is kept, and the same command goes on from there")
+        print_error("interrupted; finished results are kept, and the same command resumes the run")
         return INTERRUPTED
     except SystemExit as error:
         code = error.code
@@ -51,5 +51,5 @@ def execute() -> int:
 
 
 def _terminate(signum: int, frame: Any) -> NoReturn:
-    """SIGTERM unwinds the program like an exception, so that runs are closed and workers ended."""
+    """Handle SIGTERM as an exception, so that runs are closed and workers are ended."""
     sys.exit(128 + signum)

@@ -1,4 +1,4 @@
-"""The commands. Everything heavy is imported inside the command that needs it, so that --help answers at once."""
+"""The commands. Each one imports what is slow to import when it runs, so that --help stays fast."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ def run(
     precision: Precision = None,
     device: Device = "auto",
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at once.  [default: one per core; several on CUDA]")
+        int | None, typer.Option(min=1, help="Concurrent trainings.  [default: one per core; several on CUDA]")
     ] = None,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
     experiment: Experiment = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run every cell again, whatever the store holds.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run every cell again, also those in the store.")] = False,
     cell_timeout: Annotated[
         float, typer.Option(min=1, help="Seconds that an evaluation, or one epoch of a training, may take.")
     ] = 3600,
 ) -> None:
-    """Run every model against every task; what is already in the store is not run again."""
+    """Run every model against every task; results that are in the store are not computed again."""
     registry = _registry()
     benchmark = load_benchmark(registry, config, dataset, models, tasks, seeds, epochs, precision)
 
@@ -79,7 +79,7 @@ def run(
         summary = runner.run(benchmark, registry, options, progress)
     terminal.print(results_table(summary.results))
     if not summary.trained and not summary.cells:
-        terminal.print(f"nothing to train: all {summary.reused} cells were already there; --fresh runs them again")
+        terminal.print(f"nothing to train: all {summary.reused} cells are in the store; --fresh runs them again")
     done = ", ".join(f"{count} {status}" for status, count in sorted(summary.cells.items())) or "0"
     terminal.print(
         f"{summary.trained} trainings, cells run: {done}, reused: {summary.reused}; {summary.seconds:.0f} s. "
@@ -103,7 +103,7 @@ def plan(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what `run` would train and evaluate, without doing it."""
+    """Print what `run` would train and evaluate; run nothing."""
     registry = _registry()
     benchmark = load_benchmark(registry, config, dataset, models, tasks, seeds, epochs, precision)
 
@@ -128,7 +128,7 @@ def list_(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what the installed plugins bring, and the plugins that failed."""
+    """List models, tasks, data sets and studies, and the plugins that failed to load."""
     from aebench.report.listing import as_tables, describe_registry
 
     registry = _registry(quiet=True)
@@ -167,9 +167,9 @@ def compare(
     experiment: Experiment = None,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option(help="Write a page in Markdown to this file instead.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write a Markdown page to this file instead.")] = None,
 ) -> None:
-    """Put published figures and conclusions beside the newest matrix."""
+    """Compare the published figures and claims of each study with the newest matrix."""
     from aebench.report.pages import as_page, as_tables
     from aebench.results.comparison import compare as compare_with
     from aebench.tracking.store import Store, newest_experiment
@@ -194,7 +194,7 @@ def check(
     name: Annotated[str, typer.Argument(help="A registered model, task or data set.")],
     data_dir: DataDir = None,
 ) -> None:
-    """See whether a plugin does what the contract asks."""
+    """Check that a plugin does what the contract requires."""
     from aebench.testing import checks_of
 
     checks = checks_of(name, _registry(), data_dir=data_folder(data_dir))
@@ -212,14 +212,14 @@ def check(
 
 @app.command()
 def new(
-    kind: Annotated[Literal["autoencoder", "task", "dataset"], typer.Argument(help="What it brings.")],
+    kind: Annotated[Literal["autoencoder", "task", "dataset"], typer.Argument(help="What the plugin adds.")],
     name: Annotated[str, typer.Argument(help="Its name: lower-case letters, digits and '_'.")],
 ) -> None:
-    """Write a plugin package into a new folder NAME: ready to install, and to be made yours."""
+    """Write the package of a new plugin, ready to install, into a new folder NAME."""
     from aebench.scaffold import write_package
 
     folder = write_package(kind, name, Path(), _registry())
-    typer.echo(f"{folder.name}/ holds a plugin that works as it stands. Go on with:")
+    typer.echo(f"{folder.name}/ contains a working plugin. Next:")
     for command in (f"pip install -e {folder.name}", f"aebench check {name}", f"pytest {folder.name}"):
         typer.echo(f"    {command}")
 
@@ -229,21 +229,21 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Open the MLflow UI over the same store, on 127.0.0.1."""
+    """Open the MLflow UI of the store on 127.0.0.1."""
     from aebench.tracking.connection import store_uri
 
     uri = store_uri(tracking_uri)
     if uri.startswith(("http://", "https://")):
         typer.echo(f"the store has its own UI: {uri}")
         return
-    typer.echo(f"MLflow UI over {uri}: http://127.0.0.1:{port} (stop with Ctrl-C)")
+    typer.echo(f"MLflow UI of {uri}: http://127.0.0.1:{port} (stop with Ctrl-C)")
     sys.stdout.flush()
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     os.execv(sys.executable, [*command, "--port", str(port)])
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         import aebench
 
         typer.echo(f"aebench {aebench.__version__}")

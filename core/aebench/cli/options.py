@@ -1,4 +1,4 @@
-"""The options that commands share, and what their values mean. Imports nothing heavy."""
+"""The options that commands share, and what their values mean. Imports nothing that is slow to import."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ Precision = Annotated[
     typer.Option(help="fp32, bf16, or auto: bf16 on a CPU that has it in hardware, else fp32.  [default: fp32]"),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file; the options above win over it.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="A YAML file; options on the command line override it.")
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(envvar="AEBENCH_DATA_DIR", help="Where data sets are kept.  [default: the user cache directory]"),
@@ -46,7 +48,11 @@ def load_benchmark(
     epochs: int | None,
     precision: str | None,
 ) -> Benchmark:
-    """The benchmark of a configuration file and the options that win over it."""
+    """The benchmark that a configuration file and the options describe; options override the file.
+
+    Raises:
+        AebenchError: the file cannot be read, or a value is wrong.
+    """
     from aebench.planning import benchmark
 
     given: dict[tuple[str, ...], Any] = {
@@ -79,7 +85,7 @@ def dataset_choice(text: str | None, registry: Registry) -> Any:
 
 
 def data_folder(given: Path | None) -> Path:
-    """Where data sets are kept: the given folder, or the user's cache."""
+    """The folder in which data sets are kept: the given one, else the user's cache directory."""
     if given is not None:
         return given.expanduser()
     from platformdirs import user_cache_path

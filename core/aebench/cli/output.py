@@ -1,4 +1,4 @@
-"""How commands print: to a terminal or a log file, as JSON, to a file, and errors on one line each."""
+"""Output of the commands: tables, JSON, files, and errors on one line each."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
-    """The terminal; where there is none, as wide as a table needs, which must not lose columns in a log file."""
+    """A console on stdout; if that is not a terminal, it is wide enough for all columns of a table in a log file."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 def print_error(message: str) -> None:
-    """Print each line of a message to stderr, with the name of the program before it."""
+    """Print each line of a message to stderr, after the name of the program."""
     for line in message.splitlines():
         print(f"aebench: {line}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
+    """Print a JSON value to stdout."""
     typer.echo(json.dumps(value, indent=2))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file and say so.
+    """Write a file as UTF-8 and print its path.
 
     Raises:
         AebenchError: the file cannot be written.

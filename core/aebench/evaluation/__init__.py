@@ -1,1 +1,1 @@
-"""Asks one task of one trained model."""
+"""Evaluates a task on a trained model."""

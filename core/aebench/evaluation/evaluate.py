@@ -1,4 +1,4 @@
-"""Asks one task of one trained model: checks what it returns, and draws its pictures."""
+"""Evaluates a task on a trained model: checks what the task returns and renders its pictures."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ def evaluate(
     fresh_model: Callable[[], Autoencoder],
     reference_classifier: ReferenceClassifier | None,
 ) -> tuple[CellResult, dict[str, bytes]]:
-    """The result of a cell, and its pictures and tables as files by name.
+    """Evaluate one cell; return its result, and its pictures and tables as file contents by file name.
 
     Args:
-        task: what is asked.
-        spec: the cell.
+        task: the task to evaluate.
+        spec: the cell: parameters of the task, seed, and training.
         model: trained, frozen, in evaluation mode, on `device`.
-        data: on `device`.
+        data: the data set, on `device`.
         device: where to compute.
-        fresh_model: builds an untrained twin of the model on `device`.
-        reference_classifier: the data set's, for a task that needs it.
+        fresh_model: builds an untrained model of the same architecture on `device`.
+        reference_classifier: that of the data set, passed to a task that needs it; None if there is none.
 
     Raises:
-        AebenchError: the task returned other metrics than it declares, or a name that cannot be a file's.
-        Exception: whatever the task or the model raises.
+        AebenchError: the task returns other metrics than it declares, or a picture or table whose name cannot be a
+            file name.
+        Exception: any exception of the task or the model.
     """
     started = time.perf_counter()
     context = Context(
@@ -70,7 +71,7 @@ def evaluate(
 def _check(task: TaskRecord, evaluation: Evaluation) -> None:
     for name in (*evaluation.images, *evaluation.figures, *evaluation.tables):
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            raise AebenchError(f"task '{task.name}' names a picture {name!r}; use letters, digits, '_' and '-'")
+            raise AebenchError(f"task '{task.name}' returned a file named {name!r}; use letters, digits, '_' and '-'")
     declared = {metric.name for metric in task.metrics}
     returned = [*evaluation.metrics, *evaluation.absent]
     if sorted(declared) != sorted(returned):

@@ -1,7 +1,7 @@
-"""The reference classifier: one small convolutional network per data set, trained once and kept.
+"""The reference classifier: one small convolutional network per data set, trained once and stored.
 
-Distances between generated and real images are taken between its features, as Heusel et al. (2017) take them between
-those of a network trained on photographs, which have little to say about small grey images.
+Distances between generated and real images are distances between its features. Heusel et al. (2017) use a network
+trained on photographs, whose features describe small grey images poorly.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torch.nn import functional
 from aebench.contracts import ImageDataset, Split
 from aebench.planning.seeds import content_hash
 
-CHANNELS = (16, 32, 64)  # of the convolutions; deeper ones for larger images have the last
+CHANNELS = (16, 32, 64)  # of successive convolutions; further ones, for larger images, have the last width
 FEATURES = 64
-SMALLEST_MAP = 4  # pixels across after the last convolution
+SMALLEST_MAP = 4  # pixels along the shorter side after the last convolution
 STEPS = 1200
 BATCH_SIZE = 128
 PEAK_LEARNING_RATE = 5e-3
@@ -32,11 +32,14 @@ SEED = 1
 
 
 class ConvolutionalClassifier(nn.Module):
-    """Strided convolutions down to a few pixels, one hidden layer, one output per class.
+    """Strided convolutions down to a few pixels, a hidden layer, and a linear layer with one output per class.
 
     Args:
         input_shape: (C, H, W).
-        classes: how many.
+        classes: number of classes.
+
+    Attributes:
+        accuracy: on the test split, in [0, 1]; nan before training.
     """
 
     def __init__(self, input_shape: tuple[int, int, int], classes: int) -> None:
@@ -55,18 +58,18 @@ class ConvolutionalClassifier(nn.Module):
         self.head = nn.Linear(FEATURES, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] -> logits (N, classes)."""
+        """Images (N, C, H, W) float32 in [0, 1] -> logits (N, classes) float32."""
         logits: Tensor = self.head(self.body(x))
         return logits
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] -> (N, FEATURES) float32, not negative."""
+        """Images (N, C, H, W) float32 in [0, 1] -> features (N, FEATURES) float32, at least 0."""
         return torch.cat([self.body(images) for images in x.split(1000)])
 
     @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] -> (N, classes) float32."""
+        """Images (N, C, H, W) float32 in [0, 1] -> class probabilities (N, classes) float32."""
         return torch.cat([self(images).softmax(dim=1) for images in x.split(1000)])
 
 
@@ -77,18 +80,19 @@ def obtain_reference_classifier(
     provenance: str,
     on_training: Callable[[], None] = lambda: None,
 ) -> ConvolutionalClassifier:
-    """The reference classifier of a labelled data set, loaded from `data_dir` or trained and kept there.
+    """The reference classifier of a labelled data set, loaded from `data_dir`, or trained and stored there.
 
     Args:
-        data: with labels, on any device.
-        device: where it is trained if it must be, and where it is left.
-        data_dir: the folder `reference_classifiers` in it keeps them; a folder that cannot be written keeps none.
-        provenance: what it depends on besides the data: the sources it is made by.
+        data: a data set with labels, on any device.
+        device: where it is trained and returned.
+        data_dir: classifiers are stored in its folder `reference_classifiers`; if that cannot be written, nothing is
+            stored.
+        provenance: identifies what it depends on besides the data: the code that trains it.
         on_training: called before a new one is trained.
     """
     name = content_hash({"fingerprint": data.info.fingerprint, "provenance": provenance})
     path = data_dir / "reference_classifiers" / f"{data.name}-{name}.safetensors"
-    with contextlib.suppress(OSError, SafetensorError, KeyError, RuntimeError):  # none, or a damaged one
+    with contextlib.suppress(OSError, SafetensorError, KeyError, RuntimeError):  # missing or damaged
         return load_reference_classifier(path).to(device)
     on_training()
     classifier = train_reference_classifier(data.to(device))
@@ -102,7 +106,12 @@ def obtain_reference_classifier(
 
 
 def train_reference_classifier(data: ImageDataset, steps: int = STEPS) -> ConvolutionalClassifier:
-    """Train a reference classifier on the device of the data: AdamW, one cycle, always from the same seed."""
+    """Train a reference classifier with AdamW and a one-cycle learning rate, always from the same seed.
+
+    Args:
+        data: a data set with labels; its device is where the classifier is trained.
+        steps: number of batches.
+    """
     assert data.train.labels is not None
     device = data.train.images.device
     with _reproducibly():
@@ -122,21 +131,21 @@ def train_reference_classifier(data: ImageDataset, steps: int = STEPS) -> Convol
 
 
 def save_reference_classifier(classifier: ConvolutionalClassifier, path: Path) -> None:
-    """Write a classifier with all that `load_reference_classifier` needs."""
+    """Write a classifier to a safetensors file that `load_reference_classifier` can read."""
     about = {"input_shape": classifier.input_shape, "classes": classifier.classes, "accuracy": classifier.accuracy}
     state = {key: value.contiguous() for key, value in classifier.state_dict().items()}
     save_file(state, path, {"about": json.dumps(about)})
 
 
 def load_reference_classifier(path: Path) -> ConvolutionalClassifier:
-    """Read what `save_reference_classifier` wrote, on the CPU.
+    """Read a file that `save_reference_classifier` wrote; the classifier lies on the CPU.
 
     Raises:
-        OSError, SafetensorError, KeyError, RuntimeError: there is no such file, or it is damaged.
+        OSError, SafetensorError, KeyError, RuntimeError: the file is missing or damaged.
     """
     with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["about"])
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a mapping
     classifier = ConvolutionalClassifier(tuple(about["input_shape"]), about["classes"])
     classifier.load_state_dict(state)
     classifier.accuracy = about["accuracy"]
@@ -144,13 +153,13 @@ def load_reference_classifier(path: Path) -> ConvolutionalClassifier:
 
 
 def _batches(n: int, steps: int) -> Iterator[Tensor]:
-    """Indices of `steps` batches: one permutation of all images after another."""
+    """Indices of `steps` batches, (B,) int64, from one permutation of all images after another."""
     generator = Generator().manual_seed(SEED)
     size = min(BATCH_SIZE, n)
-    given = 0
-    while given < steps:
-        for index in torch.randperm(n, generator=generator)[: n // size * size].view(-1, size)[: steps - given]:
-            given += 1
+    produced = 0
+    while produced < steps:
+        for index in torch.randperm(n, generator=generator)[: n // size * size].view(-1, size)[: steps - produced]:
+            produced += 1
             yield index
 
 
@@ -163,7 +172,7 @@ def _accuracy(classifier: ConvolutionalClassifier, test: Split) -> float:
 
 @contextlib.contextmanager
 def _reproducibly() -> Iterator[None]:
-    """Inside, initial weights come from SEED and sums are taken in one thread: the same on any number of cores."""
+    """Inside, initial weights come from SEED and one thread computes, so that the number of cores changes nothing."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)

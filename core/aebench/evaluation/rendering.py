@@ -1,4 +1,4 @@
-"""What a task returned, as files: PNG pictures, GIF animations and CSV tables."""
+"""Renders what a task returns as files: PNG pictures, GIF animations and CSV tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def render(evaluation: Evaluation) -> dict[str, bytes]:
-    """File name -> content for every image, figure and table of an evaluation."""
+    """The content of every image, figure and table of an evaluation, by file name."""
     files = {}
     for name, image in evaluation.images.items():
         if isinstance(image, Animation):

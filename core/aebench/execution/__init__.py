@@ -1,1 +1,1 @@
-"""Jobs, the one scheduler, and the engines that run jobs."""
+"""Jobs, the scheduler, and the engines that run jobs."""

@@ -1,4 +1,4 @@
-"""Which worker processes a device gets: how many, and what each of them does."""
+"""Chooses the worker processes for a device: how many, and which jobs each of them takes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ BYTES_PER_EVALUATOR = 2**31  # on a CUDA device: a context of its own, the data,
 
 @dataclass(frozen=True)
 class WorkerRole:
-    """Workers that do the same.
+    """Workers that take the same jobs.
 
     Attributes:
-        count: how many, at most; a worker starts when there is something for it to do.
+        count: the largest number of workers; a worker starts when there is a job for it.
         trains: takes trainings.
         evaluates: takes evaluations.
-        prepares: names of tasks that are slow to start: workers of this role import and compile what these need,
-            and no others take them.
-        concurrent: jobs that take turns in each worker.
-        only_retries: takes nothing but trainings that have to run alone on the device.
+        prepares: names of tasks that are slow to start: workers of this role call their `warm_up`, and only these
+            workers evaluate them.
+        concurrent: number of jobs that take turns in each worker.
+        only_retries: takes only trainings that must run alone on the device.
     """
 
     count: int
@@ -38,7 +38,7 @@ class WorkerRole:
     only_retries: bool = False
 
     def accepts(self, job: Job, slow_tasks: frozenset[str]) -> bool:
-        """Whether this job is one for workers of this role."""
+        """Whether workers of this role take this job."""
         if isinstance(job.spec, TrainingSpec):
             return (
                 self.trains and (self.concurrent == 1 or not job.exclusive) and (job.exclusive or not self.only_retries)
@@ -49,14 +49,14 @@ class WorkerRole:
 def allocate(device: torch.device, slow_tasks: frozenset[str], jobs: int | None = None) -> tuple[WorkerRole, ...]:
     """The workers that suit a device.
 
-    On the CPU one for each core: on networks of this size two trainings with a thread each are faster than two threads
-    on one training. On CUDA one worker trains several models, which share the device, and others evaluate. Half of
-    those that evaluate prepare for slow tasks; the others begin at once.
+    On the CPU there is one worker for each core: with networks of this size, two trainings with one thread each are
+    faster than one training with two threads. On CUDA one worker trains several models, which share the device, and
+    others evaluate. Half of the evaluating workers prepare for slow tasks; the other half is ready earlier.
 
     Args:
-        device: where to work.
+        device: where jobs run.
         slow_tasks: names of the tasks that are slow to start.
-        jobs: trainings at once; None for what suits the device.
+        jobs: number of concurrent trainings; None for the default of the device.
     """
     if device.type == "cpu":
         return _split(WorkerRole(jobs or cores()), slow_tasks)
@@ -71,7 +71,7 @@ def allocate(device: torch.device, slow_tasks: frozenset[str], jobs: int | None 
 
 
 def _split(role: WorkerRole, slow_tasks: frozenset[str]) -> tuple[WorkerRole, ...]:
-    """The same workers, half of which prepare for slow tasks, if there are any; the others come first."""
+    """The same workers; if there are slow tasks, half of them prepare for these and come last."""
     prepared = (role.count + 1) // 2 if slow_tasks else 0
     roles = (
         WorkerRole(role.count - prepared, role.trains, role.evaluates),

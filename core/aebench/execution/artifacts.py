@@ -1,4 +1,4 @@
-"""Weights, data and pictures travel by reference: a store of contents, each found by its SHA-256."""
+"""A store of artifacts: weights, data and pictures are passed by reference, which is their SHA-256."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from aebench.errors import AebenchError
 
 
 class ArtifactDamaged(AebenchError):
-    """An artifact is not there, or is not what was put there."""
+    """An artifact is missing, or its content has changed."""
 
 
 @dataclass(frozen=True)
 class Ref:
-    """Names a content: its SHA-256 in hexadecimal digits."""
+    """A reference to an artifact: the SHA-256 of its content in hexadecimal digits."""
 
     digest: str
 
 
 class ArtifactStore(Protocol):
-    """Where jobs find their inputs and leave their outputs, on any engine."""
+    """The store of the inputs and outputs of jobs, on any engine."""
 
     def put(self, content: bytes) -> Ref:
-        """Keep a content."""
+        """Store this content."""
         ...
 
     def path(self, ref: Ref) -> Path:
-        """A local file with the content, to be read only.
+        """A local file with the content, which must not be changed.
 
         Raises:
-            ArtifactDamaged: there is none, or it has changed.
+            ArtifactDamaged: the file is missing, or its content has changed.
         """
         ...
 
 
 class FolderStore:
-    """Artifacts as files of one folder, which all processes of this machine read."""
+    """Artifacts as files in one folder, which all processes of this machine read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,7 +54,7 @@ class FolderStore:
         return ref
 
     def put_written(self, write: Callable[[Path], None]) -> Ref:
-        """Keep the content that `write` writes to the file it is given, which never has to lie in memory."""
+        """Store the file that `write` writes to the path it is given; the content need not fit in memory."""
         part = self.folder / "written.part"
         write(part)
         ref = Ref(_digest(part))

@@ -1,4 +1,4 @@
-"""A generator in a thread of its own, so that it never waits for the consumer of its items."""
+"""Runs a generator in a thread of its own, so that it never waits for the consumer of its items."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Ended:
 
 
 def in_background(produce: Callable[[Callable[[], bool]], Iterator[T]]) -> Generator[T, None, None]:
-    """The items of `produce(should_stop)`, which runs in a thread; an exception in it is raised here.
+    """The items of `produce(should_stop)`, which runs in a thread; its exceptions are raised here.
 
     When this generator is closed, `should_stop()` becomes true, and closing waits until the thread has ended.
     """

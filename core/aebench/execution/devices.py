@@ -1,4 +1,4 @@
-"""What this machine has to train on: devices, cores, and the precision its arithmetic is fast in."""
+"""The devices and cores of this machine, and the precision in which its arithmetic is fast."""
 
 from __future__ import annotations
 
@@ -9,38 +9,42 @@ import torch
 from aebench.errors import AebenchError
 
 
-def choose_device(wish: str) -> torch.device:
-    """`auto` is the CUDA device where there is one, else the CPU.
+def choose_device(requested: str) -> torch.device:
+    """The device of this name; `auto` is the CUDA device if there is one, else the CPU.
 
     Raises:
-        AebenchError: the wish is no device, or not one of this machine's.
+        AebenchError: there is no device of this name, or this machine does not have it.
     """
-    if wish == "auto":
+    if requested == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(wish)
+        device = torch.device(requested)
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index is not None):
-        raise AebenchError(f"--device: '{wish}' is not a device aebench knows; use auto, cpu, cuda or cuda:N")
+        raise AebenchError(
+            f"--device: '{requested}' is not a device that aebench supports; use auto, cpu, cuda or cuda:N"
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise AebenchError(f"--device: '{wish}' is not there; this machine has {count or 'no'} CUDA devices; try cpu")
+        raise AebenchError(
+            f"--device: '{requested}' does not exist: this machine has {count or 'no'} CUDA devices; try cpu"
+        )
     return device
 
 
-def choose_precision(wish: str, device: torch.device) -> str:
+def choose_precision(requested: str, device: torch.device) -> str:
     """ "fp32" or "bf16"; `auto` is bf16 on a CPU that multiplies it in hardware, and fp32 everywhere else.
 
-    On CUDA `auto` stays with fp32: networks of this size are bound there by the number of kernels, not by arithmetic.
+    On CUDA `auto` is fp32: the number of kernels limits the speed of networks of this size, not their arithmetic.
     """
-    if wish != "auto":
-        return wish
+    if requested != "auto":
+        return requested
     return "bf16" if device.type == "cpu" and _multiplies_bf16() else "fp32"
 
 
 def cores() -> int:
-    """Cores this process may use; not every system can tell, then all there are."""
+    """The number of cores that this process may use; all cores of the machine where the system does not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""What happens to jobs; every event names its job by id."""
+"""The events of jobs; every event names its job by id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aebench.training.records import EpochLosses, TrainingResult
 
 
 class Cause(StrEnum):
-    """Whose failure it was: PLUGIN when the job would fail the same way again, ENGINE when it might not."""
+    """The cause of a failure: PLUGIN if the job would fail the same way again, ENGINE if it might not."""
 
     PLUGIN = "plugin"
     ENGINE = "engine"
@@ -20,7 +20,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Started:
-    """A worker has begun."""
+    """A worker has started the job."""
 
     job_id: str
 
@@ -35,7 +35,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Succeeded:
-    """The job is done: its result, and what it produced, by name."""
+    """The job is done: its result, and its artifacts by name."""
 
     job_id: str
     result: TrainingResult | CellResult
@@ -47,11 +47,11 @@ class Failed:
     """The job failed.
 
     Attributes:
-        job_id: which.
-        error: what was wrong, in one line.
-        traceback: of the exception behind it; empty without one.
+        job_id: the job.
+        error: what was wrong, on one line.
+        traceback: of the exception that caused it; empty without one.
         cause: whether another attempt could help.
-        failed_dependency: id of the job that failed in its place; empty when it failed itself.
+        failed_dependency: id of the job whose failure caused this one; empty if the job itself failed.
     """
 
     job_id: str
@@ -63,7 +63,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class RetryScheduled:
-    """The job failed for this reason and will run again, with nothing beside it."""
+    """The job failed with this error and will run again, alone."""
 
     job_id: str
     error: str

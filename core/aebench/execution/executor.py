@@ -1,4 +1,4 @@
-"""What the scheduler asks of an engine; everything that engines share is the scheduler's."""
+"""The interface between the scheduler and an engine; what all engines have in common is in the scheduler."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Executor(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """End all workers, whatever they do."""
+        """End all workers, also those that run jobs."""
         ...
 
     def offer(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Take those of these jobs that can start now, in their order; returns what was taken."""
+        """Start those of these jobs that can start now, in their order; return the jobs that were taken."""
         ...
 
     def events(self, timeout: float) -> Sequence[Event]:
-        """What has happened since the last call, waiting at most `timeout` seconds for something to happen."""
+        """The events since the last call; wait at most `timeout` seconds for the first one."""
         ...
 
     def cancel(self, job_id: str) -> None:
-        """End a job that was taken; no event of it comes from then on."""
+        """End a job that was taken; it produces no further event."""
         ...

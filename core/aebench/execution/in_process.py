@@ -1,4 +1,4 @@
-"""The smallest engine: does one job after another in this process; nothing guards against what a plugin does there."""
+"""The smallest engine: runs one job after another in this process, unprotected against plugins that crash or hang."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aebench.execution.run_job import JobRunner
 
 
 class InProcessExecutor:
-    """Does each job when it is offered. A job cannot be interrupted, so time limits have no effect."""
+    """Runs each job when it is offered. A job cannot be interrupted, so time limits have no effect."""
 
     def __init__(self, runner: JobRunner) -> None:
         self._runner = runner
@@ -22,7 +22,7 @@ class InProcessExecutor:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """There is nothing to end."""
+        """No job is running."""
 
     def offer(self, jobs: Sequence[Job]) -> Sequence[Job]:
         for job in jobs[:1]:
@@ -34,4 +34,4 @@ class InProcessExecutor:
         return events
 
     def cancel(self, job_id: str) -> None:
-        """There is nothing to end: a job has ended when `offer` returns."""
+        """No job is running: a job has ended when `offer` returns."""

@@ -1,4 +1,4 @@
-"""What an engine is asked to do: a training, or an evaluation that needs the weights of one."""
+"""Jobs, the work of an engine: a training, or an evaluation that needs the weights of one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Job:
 
     Attributes:
         id: unique in a run: the row's label and the content hash of the spec.
-        spec: what to do.
+        spec: what to train or evaluate.
         inputs: artifacts by name.
         needs: for each input that another job produces under the same name, that job's id.
-        weight: how long it takes compared with other jobs of its kind; the longest are started first.
-        timeout: seconds an evaluation or one epoch of a training may take.
-        exclusive: nothing else may run in its process.
+        weight: its relative duration among jobs of its kind; the longest are started first.
+        timeout: seconds that an evaluation, or one epoch of a training, may take.
+        exclusive: no other job may run in its process.
     """
 
     id: str
@@ -41,14 +41,14 @@ def build_jobs(
     slow_tasks: Collection[str],
     timeout: float | None,
 ) -> list[Job]:
-    """The jobs that fill these cells.
+    """The jobs that produce the results of these cells.
 
     Args:
-        cells: what is to be evaluated.
-        inputs: artifacts that every job gets.
-        weights: of trainings that are done already, by hash.
+        cells: the cells to evaluate.
+        inputs: artifacts that every job gets, by name.
+        weights: stored weights, by the hash of their training.
         slow_tasks: names of tasks that take longer than the others.
-        timeout: seconds an evaluation or one epoch of a training may take.
+        timeout: seconds that an evaluation, or one epoch of a training, may take.
     """
     jobs: dict[str, Job] = {}
     for cell in cells:

@@ -1,6 +1,6 @@
-"""The local engine: worker processes on this machine, each with a pipe of its own, so that one's death harms no other.
+"""The local engine: worker processes on this machine, each with its own pipe, so that a dead worker harms no other.
 
-It belongs to one thread. What to do about failures is the scheduler's business; this engine reports them.
+Only one thread may use an engine. It reports failures; the scheduler decides what follows from them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from aebench.execution.worker import DEVICE_IS_BROKEN, Ready, WorkerConfig, star
 from aebench.planning.specs import TrainingSpec
 
 STARTUP_SECONDS = 300.0  # imports, loading plugins, preparing for slow tasks
-STARTUP_ATTEMPTS = 3  # in a row, for workers of one role
-GRACE_SECONDS = 5.0  # to end after being told to
+STARTUP_ATTEMPTS = 3  # consecutive failures after which a role is removed
+GRACE_SECONDS = 5.0  # for a process to end after it is told to
 
 
 @dataclass(eq=False)
@@ -47,8 +47,8 @@ class LocalExecutor:
     """Runs jobs in worker processes.
 
     Args:
-        config: of every worker, apart from what its role decides.
-        roles: which workers there may be.
+        config: the configuration of every worker, except for what its role decides.
+        roles: the workers that may be started.
     """
 
     def __init__(self, config: WorkerConfig, roles: Sequence[WorkerRole]) -> None:
@@ -67,11 +67,11 @@ class LocalExecutor:
             worker.pipe.close()
             worker.process.terminate()
         for worker in self._workers:
-            _reap(worker)
+            _wait_for_exit(worker)
         self._workers.clear()
 
     def offer(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        taken, left = [], []
+        taken, remaining = [], []
         for job in jobs:
             if not any(role.accepts(job, self._slow_tasks) for role in self._roles):
                 self._events.append(Failed(job.id, self._startup_failure))
@@ -79,8 +79,8 @@ class LocalExecutor:
             elif (worker := self._worker_for(job)) is not None and self._send(worker, job):
                 taken.append(job)
             else:
-                left.append(job)
-        self._start_workers(left)
+                remaining.append(job)
+        self._start_workers(remaining)
         return taken
 
     def events(self, timeout: float) -> Sequence[Event]:
@@ -105,14 +105,16 @@ class LocalExecutor:
         return frozenset().union(*(role.prepares for role in self._roles))
 
     def _worker_for(self, job: Job) -> _Worker | None:
-        """A worker that can start the job now; one that is not prepared for slow tasks rather than one that is."""
-        if isinstance(job.spec, TrainingSpec) and self._has_to_wait(job):
+        """A worker that can start the job now, preferably one that is not prepared for slow tasks."""
+        if isinstance(job.spec, TrainingSpec) and self._must_wait(job):
             return None
-        able = [worker for worker in self._workers if worker.has_room and worker.role.accepts(job, self._slow_tasks)]
-        return min(able, key=lambda worker: len(worker.role.prepares), default=None)
+        candidates = [
+            worker for worker in self._workers if worker.has_room and worker.role.accepts(job, self._slow_tasks)
+        ]
+        return min(candidates, key=lambda worker: len(worker.role.prepares), default=None)
 
-    def _has_to_wait(self, job: Job) -> bool:
-        """Whether a training has to run alone on the device, or another one has to, and others run there."""
+    def _must_wait(self, job: Job) -> bool:
+        """Whether this training, or one that is running, must run alone on the device."""
         if not any(role.only_retries for role in self._roles):
             return False
         return any(
@@ -125,22 +127,22 @@ class LocalExecutor:
         try:
             worker.pipe.send(job)
         except OSError:
-            return False  # it has just died, which `events` will find
+            return False  # the worker has died; `events` reports it
         worker.jobs[job.id] = job
         return True
 
-    def _start_workers(self, left: Sequence[Job]) -> None:
-        """Start workers for jobs that found none, within the limits of the roles."""
-        waiting = [job for job in left if not (isinstance(job.spec, TrainingSpec) and self._has_to_wait(job))]
+    def _start_workers(self, remaining: Sequence[Job]) -> None:
+        """Start workers for the jobs that no worker has taken, within the limits of the roles."""
+        waiting = [job for job in remaining if not (isinstance(job.spec, TrainingSpec) and self._must_wait(job))]
         for role in self._roles:
             own = [worker for worker in self._workers if worker.role is role]
             room = sum(role.concurrent - len(worker.jobs) for worker in own)
-            wanted = [job for job in waiting if role.accepts(job, self._slow_tasks)]
-            while len(own) < role.count and len(wanted) > room:
+            accepted = [job for job in waiting if role.accepts(job, self._slow_tasks)]
+            while len(own) < role.count and len(accepted) > room:
                 own.append(self._start(role))
                 room += role.concurrent
-            placed = set(wanted[:room])
-            waiting = [job for job in waiting if job not in placed]
+            assigned = set(accepted[:room])
+            waiting = [job for job in waiting if job not in assigned]
 
     def _start(self, role: WorkerRole) -> _Worker:
         config = replace(self._config, prepares=tuple(sorted(role.prepares)), concurrent=role.concurrent)
@@ -166,17 +168,17 @@ class LocalExecutor:
             self._lose(worker, "")  # the next retry gets a process in which nothing has failed
 
     def _lose(self, worker: _Worker, reason: str) -> None:
-        """Remove a worker; its jobs have failed, and another worker will start if there is something to do."""
+        """End and remove a worker; report its jobs as failed. `offer` starts another worker if a job needs one."""
         self._workers.remove(worker)
         worker.pipe.close()
         worker.process.kill()
-        _reap(worker)
+        _wait_for_exit(worker)
         self._events += [Failed(job_id, reason, cause=Cause.ENGINE) for job_id in worker.jobs]
         if not worker.ready:
             self._handle_startup_failure(worker.role, reason)
 
     def _handle_startup_failure(self, role: WorkerRole, reason: str) -> None:
-        """Do without a role whose workers cannot start; where preparing may have failed, start unprepared."""
+        """Remove a role whose workers cannot start; a role that prepares for slow tasks first stops preparing."""
         self._startup_failure = reason
         self._startup_failures[role] += 1
         if role.prepares:
@@ -185,8 +187,8 @@ class LocalExecutor:
             self._roles.remove(role)
 
 
-def _reap(worker: _Worker) -> None:
-    """Wait until the process has ended; a thread that a plugin left behind must not keep it alive."""
+def _wait_for_exit(worker: _Worker) -> None:
+    """Wait for the process to end; kill it if a thread of a plugin keeps it alive."""
     worker.process.join(GRACE_SECONDS)
     worker.process.kill()
     worker.process.join()
@@ -194,7 +196,7 @@ def _reap(worker: _Worker) -> None:
 
 def _exit_reason(code: int | None) -> str:
     if code == DEVICE_IS_BROKEN:
-        return "the CUDA device could not be used any more"
+        return "the CUDA device became unusable"
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         return f"{name}, perhaps out of memory" if name == "SIGKILL" else name

@@ -1,4 +1,4 @@
-"""Does one job: the only entry of a worker, on any engine."""
+"""Runs one job: the only entry point of a worker, on any engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KEPT_DATA = 3  # copies of the data: all of it, and without one class or another
 
 
 class JobRunner:
-    """Does jobs in this process, and keeps the data between them.
+    """Runs jobs in this process, and keeps the data between them.
 
     Args:
         registry: the plugins.
@@ -46,7 +46,7 @@ class JobRunner:
         self._reference_classifier = lru_cache(maxsize=1)(self._load_reference_classifier)
 
     def prepare(self, tasks: Iterable[str], data: Ref) -> None:
-        """Let these tasks import and compile what they need; one that cannot fails, or is slow, when it evaluates."""
+        """Call the `warm_up` of these tasks; a task whose `warm_up` fails is slow or fails when it evaluates."""
         for name in tasks:
             with suppress(Exception):
                 warm_up = self._registry.task(name).record.warm_up
@@ -54,18 +54,18 @@ class JobRunner:
                     warm_up(self._data(data, None).info)
 
     def run(self, job: Job, emit: Emit) -> None:
-        """Do the whole job and emit what happens."""
+        """Run the whole job and emit its events."""
         for _ in self.steps(job, emit):
             pass
 
     def steps(self, job: Job, emit: Emit, ran_concurrently: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """Do a job step by step, so that several can take turns: a training yields while its epoch is queued.
+        """Run a job step by step, so that several can take turns: a training yields while its epoch is queued.
 
-        An exception of the plugin ends the job with a Failed event. What failed beside other jobs may have failed
-        because of them: they share the device's memory, and an illegal access breaks it for all.
+        An exception of the plugin ends the job with a Failed event. Concurrent jobs may cause each other's failures:
+        they share the device's memory, and an illegal access by one of them breaks the device for all.
 
         Args:
-            job: what to do.
+            job: the job to run.
             emit: called with each event.
             ran_concurrently: whether another job has run in this process since this one began.
         """
@@ -86,7 +86,7 @@ class JobRunner:
         data = self._data(job.inputs[DATA], spec.held_out)
         model = self._build(spec, data)
         if isinstance(model, SelfFitting):
-            yield  # others queue their work first: a fit cannot be interrupted
+            yield  # other jobs queue their work first, because a fit cannot be interrupted
             result = fit_in_closed_form(model, data.train, noise_generator(spec, self._device))
         else:
             trainer = build_trainer(model, data, spec, self._device)

@@ -1,4 +1,4 @@
-"""The one scheduler: order, dependencies, retries, time limits, and what a failure takes with it."""
+"""The only scheduler: order, dependencies, retries, time limits, and the failures of dependent jobs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from aebench.execution.jobs import Job
 from aebench.planning.specs import TrainingSpec
 
 ATTEMPTS = 2
-LONGEST_WAIT = 0.5  # seconds; a stop is noticed after as long
+LONGEST_WAIT = 0.5  # seconds; a stop takes effect after at most this time
 
 
 class Scheduler:
     """Runs jobs on an engine, each as soon as the jobs it needs have succeeded.
 
-    Evaluations come before trainings, so that results appear early, and longer jobs before shorter ones. A failure
-    that another attempt could mend is retried once, with nothing beside it. A job that makes no progress within its
-    time limit is cancelled. Jobs that need a failed job fail with it.
+    Evaluations come before trainings, so that results appear early, and longer jobs before shorter ones. A job whose
+    failure may not recur is retried once, alone. A job that makes no progress within its time limit is cancelled. Jobs
+    that need a failed job fail with it.
 
     Args:
-        jobs: what to do; every job that another one needs is among them.
-        executor: where.
+        jobs: the jobs to run, including every job that another one needs.
+        executor: the engine that runs them.
         should_stop: asked at least twice a second; ends the work.
         clock: the time in seconds.
     """
@@ -47,7 +47,7 @@ class Scheduler:
         self._clock = clock
 
     def run(self) -> Iterator[Event]:
-        """Do everything; yields what happens. Every job ends with one Succeeded or Failed event."""
+        """Run all jobs and yield their events. Every job ends with one Succeeded or Failed event."""
         for job in list(self._waiting.values()):
             if not job.needs:
                 self._make_ready(job)
@@ -56,9 +56,9 @@ class Scheduler:
                 for job in self._executor.offer(self._ready):
                     self._ready.remove(job)
                     self._running[job.id] = job
-                for event in self._executor.events(self._patience()):
+                for event in self._executor.events(self._wait_seconds()):
                     yield from self._handle(event)
-                yield from self._expire()
+                yield from self._cancel_overdue()
 
     def _make_ready(self, job: Job) -> None:
         self._waiting.pop(job.id, None)
@@ -75,15 +75,15 @@ class Scheduler:
                     self._deadlines[job.id] = self._clock() + job.timeout
                 yield event
             case Succeeded():
-                self._forget(job)
+                self._remove_running(job)
                 yield event
                 self._release(job, event)
             case Failed():
-                self._forget(job)
+                self._remove_running(job)
                 yield from self._fail(job, event)
 
     def _release(self, done: Job, event: Succeeded) -> None:
-        """Hand what a job produced to those that need it."""
+        """Pass the artifacts of a job to the jobs that need them."""
         for job in list(self._waiting.values()):
             found = {name: event.artifacts[name] for name, source in job.needs.items() if source == done.id}
             if found:
@@ -102,23 +102,23 @@ class Scheduler:
         for dependent in [other for other in self._waiting.values() if job.id in other.needs.values()]:
             del self._waiting[dependent.id]
             origin = event.failed_dependency or job.id
-            taken_along = Failed(dependent.id, event.error, event.traceback, Cause.PLUGIN, origin)
-            yield from self._fail(dependent, taken_along)
+            failed = Failed(dependent.id, event.error, event.traceback, Cause.PLUGIN, origin)
+            yield from self._fail(dependent, failed)
 
-    def _expire(self) -> Iterator[Event]:
+    def _cancel_overdue(self) -> Iterator[Event]:
         """Cancel what has made no progress within its time limit."""
         now = self._clock()
         for job_id in [job_id for job_id, deadline in self._deadlines.items() if deadline <= now]:
             job = self._running[job_id]
             self._executor.cancel(job_id)
-            self._forget(job)
+            self._remove_running(job)
             yield from self._fail(job, Failed(job_id, f"timed out after {job.timeout:g} s"))
 
-    def _forget(self, job: Job) -> None:
+    def _remove_running(self, job: Job) -> None:
         del self._running[job.id]
         self._deadlines.pop(job.id, None)
 
-    def _patience(self) -> float:
+    def _wait_seconds(self) -> float:
         """Seconds to wait for events: until the next deadline, and not much longer than a stop may wait."""
         nearest = min(self._deadlines.values(), default=float("inf")) - self._clock()
         return max(0.0, min(LONGEST_WAIT, nearest))

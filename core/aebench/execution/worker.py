@@ -1,4 +1,4 @@
-"""A worker process of the local engine: takes jobs from a pipe, does them in turns, and sends back events."""
+"""A worker process of the local engine: receives jobs through a pipe, runs them in turns, and sends events."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ DEVICE_IS_BROKEN = 70  # exit code
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker has to know before it starts.
+    """The configuration of a worker.
 
     Attributes:
         artifacts: folder of the artifacts.
-        data: the data set.
-        device: where to work.
-        without: plugins that failed to load in the driver.
-        prepares: names of the tasks that are imported and compiled at the start.
-        concurrent: jobs that take turns.
+        data: reference to the data set.
+        device: name of the device on which jobs run.
+        without: plugins that failed to load in the driver; the worker does not load them.
+        prepares: names of the tasks whose `warm_up` runs when the worker starts.
+        concurrent: number of jobs that take turns.
     """
 
     artifacts: Path
@@ -58,7 +58,10 @@ class _JobInProgress:
 
 
 def start_worker(config: WorkerConfig) -> tuple[SpawnProcess, Connection]:
-    """A new worker, and the pipe to it: jobs in, Ready and events out; closing the pipe ends the worker."""
+    """Start a worker; return its process and a pipe that takes jobs and gives `Ready` and events.
+
+    Closing the pipe ends the worker.
+    """
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, config), name="aebench-worker")
@@ -71,20 +74,20 @@ def start_worker(config: WorkerConfig) -> tuple[SpawnProcess, Connection]:
 def _serve(pipe: Connection, config: WorkerConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _end_with_the_driver()
+    _exit_with_the_driver()
     torch.set_num_threads(1)
     device = torch.device(config.device)
     runner = JobRunner(create_registry(without=config.without), FolderStore(config.artifacts), device)
     runner.prepare(config.prepares, config.data)
     with contextlib.suppress(EOFError, OSError):  # the driver has closed the pipe
         pipe.send(Ready())
-        _work(pipe, runner, config.concurrent, device)
+        _run_jobs(pipe, runner, config.concurrent, device)
 
 
-def _work(pipe: Connection, runner: JobRunner, concurrent: int, device: torch.device) -> None:
-    """Do jobs until the pipe is closed."""
+def _run_jobs(pipe: Connection, runner: JobRunner, concurrent: int, device: torch.device) -> None:
+    """Run jobs until the pipe is closed."""
     in_progress: list[_JobInProgress] = []
-    has_failed = False  # after a failure the process may not be sound, which harms later jobs
+    has_failed = False  # a failure may damage the process, and so cause later failures
 
     def emit(event: Event) -> None:
         nonlocal has_failed
@@ -111,7 +114,7 @@ def _begin(job: Job, runner: JobRunner, emit: Callable[[Event], None]) -> _JobIn
 
 
 def _exit_if_broken(device: torch.device) -> None:
-    """After an illegal access by one kernel everything on the device fails: nothing more can be done here."""
+    """Exit if the device is unusable: after one illegal memory access every later operation on it fails."""
     if device.type == "cuda":
         try:
             torch.cuda.synchronize(device)
@@ -119,8 +122,8 @@ def _exit_if_broken(device: torch.device) -> None:
             os._exit(DEVICE_IS_BROKEN)
 
 
-def _end_with_the_driver() -> None:
-    """Exit when the driver has died, also in the middle of a job."""
+def _exit_with_the_driver() -> None:
+    """Exit as soon as the driver dies, also in the middle of a job."""
     driver = parent_process()
     assert driver is not None
 
@@ -133,9 +136,9 @@ def _end_with_the_driver() -> None:
 
 @contextlib.contextmanager
 def _single_threaded() -> Iterator[None]:
-    """The environment in which a started process uses one thread in every numerical library.
+    """Inside, a process that is started uses one thread in every numerical library.
 
-    Results then do not depend on how many processes share the cores.
+    Results then do not depend on the number of processes that share the cores.
     """
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))

@@ -1,4 +1,4 @@
-"""The dense encoder and decoder that all deep variants share (PROTOCOL: geometric widths, batch norm, ReLU)."""
+"""The dense encoder and decoder of all deep variants: geometric widths, batch norm, ReLU."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ LAYERS = 3
 
 
 class DenseEncoder(nn.Module):
-    """From the pixels to the code: (B, C, H, W) -> (B, code_width).
+    """Dense network from images to codes: (B, C, H, W) -> (B, code_width), float32.
 
-    Hidden blocks are Linear(no bias) -> BatchNorm -> ReLU; the last is a plain Linear.
+    Each hidden block is Linear(no bias) -> BatchNorm -> ReLU; the last layer is a Linear with bias.
 
     Args:
         input_shape: (C, H, W).
@@ -26,12 +26,13 @@ class DenseEncoder(nn.Module):
         self.blocks = _blocks([*dense_widths(prod(input_shape), code_width), code_width])
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> (B, code_width)."""
         h: Tensor = self.blocks(x.flatten(1))
         return h
 
 
 class DenseDecoder(nn.Module):
-    """The encoder's mirror: code (B, latent_dim) -> logits (B, C, H, W).
+    """The mirrored encoder: codes (B, latent_dim) -> logits (B, C, H, W), float32.
 
     Args:
         latent_dim: width of the code; the hidden widths follow from it, see `dense_widths`.
@@ -44,15 +45,16 @@ class DenseDecoder(nn.Module):
         self.blocks = _blocks([*dense_widths(prod(output_shape), latent_dim), latent_dim][::-1])
 
     def forward(self, z: Tensor) -> Tensor:
+        """Codes (B, latent_dim) -> logits (B, C, H, W)."""
         logits: Tensor = self.blocks(z)
         return logits.unflatten(1, self.output_shape)
 
 
 def dense_widths(pixels: int, code_width: int, layers: int = LAYERS) -> list[int]:
-    """Input and hidden widths, shrinking geometrically from the pixels towards the code.
+    """Input width and hidden widths, which decrease geometrically from `pixels` to `code_width`.
 
     With ratio r = floor((pixels // code_width) ** (1 / layers)) these are pixels, pixels // r, pixels // r**2, ...
-    The root is taken in floating point, as in the reference: 512 ** (1/3) floors to 7.
+    The root is computed in floating point, as in the article's code: 512 ** (1/3) floors to 7.
 
     >>> dense_widths(1024, 20)
     [1024, 341, 113]

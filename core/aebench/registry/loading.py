@@ -36,12 +36,12 @@ RECORD_OF_HOOK = {
 def create_registry(
     entry_points: Iterable[importlib.metadata.EntryPoint] | None = None, without: Collection[Origin] = ()
 ) -> Registry:
-    """Load every plugin and collect what it registers.
+    """Load every plugin and collect the records that it registers; a plugin that fails is listed in `failures`.
 
     Args:
-        entry_points: what to load; by default the installed ones in group "aebench", narrowed by the environment
-            variable AEBENCH_LOAD_PLUGINS (unset: all; empty: none; else a comma-separated list of distributions).
-        without: plugins to leave out, because they failed in another process.
+        entry_points: those to load; by default the installed ones in the group "aebench" that the environment variable
+            AEBENCH_LOAD_PLUGINS selects (unset: all; empty: none; else a comma-separated list of distributions).
+        without: plugins to leave out because they failed in another process.
     """
     failures: list[PluginFailure] = []
     if entry_points is None:
@@ -74,17 +74,17 @@ def _selected_entry_points() -> tuple[list[importlib.metadata.EntryPoint], list[
     chosen = os.environ.get(LOAD_PLUGINS_VARIABLE)
     failures: list[PluginFailure] = []
     if chosen is not None:
-        wanted = {_normalised(name) for name in chosen.split(",") if name.strip()}
+        selected = {_normalised(name) for name in chosen.split(",") if name.strip()}
         installed = {_normalised(distribution) for distribution, _ in found}
         failures = [
             PluginFailure(
                 name, "", "", "select", f"{LOAD_PLUGINS_VARIABLE} names '{name}', which is not an installed plugin"
             )
-            for name in sorted(wanted - installed)
+            for name in sorted(selected - installed)
         ]
-        keep = wanted | {CORE_DISTRIBUTION}
+        keep = selected | {CORE_DISTRIBUTION}
         found = {key: value for key, value in found.items() if _normalised(key[0]) in keep}
-    # The plugin that was installed first keeps a name that a later one claims too.
+    # In the order of installation: if two plugins register the same name, the first one keeps it.
     return [found[key] for key in sorted(found, key=lambda key: (_installed_at(found[key]), *key))], failures
 
 
@@ -93,7 +93,11 @@ def _load(
     entry_point: importlib.metadata.EntryPoint,
     taken: Mapping[str, Mapping[str, Registered[Any]]],
 ) -> dict[str, dict[str, Registered[Any]]]:
-    """Take one plugin through all stages; it is rolled back when one of them fails."""
+    """Load and register one plugin and collect its records; unregister it if a stage fails.
+
+    Raises:
+        StageError: a stage failed.
+    """
     distribution, version = _origin(entry_point)
     guarded("requirements", partial(check_requirements, entry_point))
     plugin = guarded("load", entry_point.load)

@@ -1,4 +1,4 @@
-"""Critical-difference diagrams: models on the line of their mean ranks, a bar over those that cannot be told apart."""
+"""Critical-difference diagrams: models by mean rank; bars join models that do not differ significantly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def ranking_diagrams(results: MatrixResults) -> dict[str, bytes]:
 
 
 def critical_difference(results: MatrixResults, task: TaskInfo, ranking: Ranking) -> Figure:
-    """Demšar's diagram (2006) for one task: ranks within each seed, averaged; bars join models that do not differ."""
+    """Demšar's diagram (2006) for one task: ranks within each seed, averaged; bars join models without a
+    significant difference.
+    """
     import pandas as pd
     from matplotlib.figure import Figure
     from scikit_posthocs import critical_difference_diagram

@@ -1,4 +1,4 @@
-"""What the installed plugins bring, as JSON values and as tables."""
+"""Lists what the installed plugins register, as JSON values and as tables."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _common(plugin: Registered[Any]) -> dict[str, Any]:
 
 
 def _defaults(params: type[BaseModel]) -> dict[str, Any]:
-    """Each parameter with its default; None where the user has to give one."""
+    """The default of each parameter; None for a required one."""
     return {
         name: None if field.is_required() else to_jsonable_python(field.get_default(), fallback=str)
         for name, field in params.model_fields.items()

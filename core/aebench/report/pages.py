@@ -1,4 +1,4 @@
-"""Shows comparisons with studies: as tables in a terminal, and as a page in Markdown."""
+"""Comparisons with studies, as tables in a terminal and as a Markdown page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADINGS = ("quantity", "model", "published", "measured", "95 % of single runs",
 
 
 def as_tables(comparison: Comparison) -> Group:
-    """Figures, then claims with a column for each procedure."""
+    """The table of figures, then the table of claims with a column for each procedure."""
     title = f"{comparison.title} · {comparison.dataset}, {_seeds(comparison)}"
     parts: list[Table | Text] = []
     if comparison.figures:
@@ -46,7 +46,7 @@ def as_tables(comparison: Comparison) -> Group:
 
 
 def as_page(results: MatrixResults, comparisons: Sequence[Comparison]) -> str:
-    """A page in Markdown with the claims and figures of each study, and the table of the matrix."""
+    """A Markdown page with the claims and figures of each study, and the table of the matrix."""
     return "\n".join(_page(results, comparisons)) + "\n"
 
 
@@ -75,7 +75,7 @@ def _page(results: MatrixResults, comparisons: Sequence[Comparison]) -> Iterator
             yield "## Published and measured figures"
             yield ""
             yield "Measured under the study's own procedure. A published figure comes from one run; it is *inside* if"
-            yield "it lies in the 95 % prediction interval of a single run, which rests on the spread over our seeds."
+            yield "it lies in the 95 % prediction interval of a single run, computed from the spread over our seeds."
             yield ""
             yield f"| {' | '.join(HEADINGS)} |"
             yield "|---|---|" + "--:|" * (len(HEADINGS) - 2)
@@ -85,8 +85,8 @@ def _page(results: MatrixResults, comparisons: Sequence[Comparison]) -> Iterator
     yield "## The matrix"
     yield ""
     if results.is_repeated:
-        yield "Means with 95 % confidence intervals over seeds. In brackets: places, which models share if they do not"
-        yield "differ significantly."
+        yield "Means with 95 % confidence intervals over seeds. In brackets: ranks. Models that do not differ"
+        yield "significantly share a rank."
     else:
         yield "One seed: differences between models cannot be tested."
     yield ""
@@ -125,6 +125,7 @@ def _by_claim(comparison: Comparison) -> list[list[Verdict]]:
 
 
 def format_verdict(verdict: Verdict) -> str:
+    """The verdict with its probability, or with the reason why there is none."""
     if verdict.probability is None:
         return f"{verdict.verdict}: {verdict.reason}"
     return f"{verdict.verdict} (p = {verdict.probability:.3f})"
@@ -148,6 +149,7 @@ def _cells(figure: Figure) -> tuple[str, ...]:
 
 
 def format_number(value: float) -> str:
+    """Two decimals above 1 in absolute value, else three."""
     return f"{value:.2f}" if abs(value) > 1 else f"{value:.3f}"
 
 

@@ -1,4 +1,4 @@
-"""What a run would do, as a table."""
+"""Prints a plan as a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aebench.planning.planner import Plan
 
 
 def plan_table(plan: Plan) -> Group:
-    """One line for each training with the tasks that need it, and one for each cell that is skipped."""
+    """A table with one row for each training and its tasks, and one line for each skipped cell."""
     table = Table(title=f"matrix {plan.matrix}: {len(plan.trainings)} trainings, {len(plan.cells)} cells")
     for column in ("model", "seed", "profile", "latent_dim", "held out", "epochs", "precision", "training", "tasks"):
         table.add_column(column, overflow="fold" if column == "tasks" else "ellipsis")

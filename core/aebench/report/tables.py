@@ -19,7 +19,7 @@ STYLES = {Status.FAILED: "red", Status.PENDING: "dim", NO_VALUE: "dim", "absent"
 def results_table(results: MatrixResults) -> Group:
     """Each task's primary metric by model, followed by what is skipped, absent or failed, and why.
 
-    Over several seeds an entry is the mean with its 95 % confidence interval and the model's place.
+    Over several seeds an entry is the mean with its 95 % confidence interval and the model's rank.
     """
     table = Table(title=f"{results.dataset}: matrix {results.matrix}", title_style="bold", header_style="bold")
     table.add_column("model", no_wrap=True)
@@ -50,7 +50,7 @@ def markdown_table(results: MatrixResults) -> str:
 
 
 def entry(results: MatrixResults, model: str, task: TaskInfo) -> str:
-    """The mean over seeds, with several its 95 % confidence interval and place; without a value, why there is none."""
+    """The mean over seeds; over several, with its 95 % confidence interval and rank; without a value, the reason."""
     values = results.values(model, task)
     if not values:
         return _entry_without_value(results, model, task)
@@ -89,7 +89,7 @@ def _explanations(results: MatrixResults) -> Iterator[str]:
     counts = ", ".join(f"{count} {status}" for status, count in sorted(results.count().items()))
     yield f"{counts}. ↑ higher is better, ↓ lower is better; {NO_VALUE} skipped."
     if results.is_repeated:
-        yield "mean ± 95 % interval over seeds (place); models that cannot be told apart share a place."
+        yield "mean ± 95 % interval over seeds (rank); models that do not differ significantly share a rank."
     else:
         yield "One seed: no two models can be told apart; --seeds 3 repeats the matrix."
     cells = results.cells

@@ -127,7 +127,7 @@ class MatrixResults:
         return self._rankings[task.name]
 
     def is_best(self, model: str, task: TaskInfo) -> bool:
-        """Whether this model shares the first place, and another one does not."""
+        """Whether this model has rank 1 and at least one other model does not."""
         ranking = self.ranking(task)
         if ranking is None or model not in ranking.order:
             return False
@@ -157,7 +157,7 @@ class MatrixResults:
         return rank(values, task.primary.higher_is_better) if len(values) > 1 else None
 
     def _ranking_as_json(self, task: TaskInfo) -> dict[str, Any]:
-        """Means with their intervals and places, best first, and the groups that cannot be told apart."""
+        """Means with intervals and ranks, best first, and the groups of models that do not differ significantly."""
         ranking = self.ranking(task)
         entries = []
         for model in ranking.order if ranking is not None else ():

@@ -67,7 +67,7 @@ class Ranking:
         return one != other and self.p_values[one, other] < 1 - CONFIDENCE_LEVEL
 
     def place(self, name: str) -> int:
-        """1 for the best; consecutive models without a significant difference share the place of the first of them."""
+        """1 for the best; consecutive models that do not differ significantly share the rank of the first."""
         first = 0
         for position, current in enumerate(self.order):
             if any(self.differ(current, other) for other in self.order[first:position]):

@@ -1,4 +1,4 @@
-"""From a training's spec to a model with its initial weights, to its trainer, and to its trained weights."""
+"""Builds the model and the trainer that a training's spec describes, and saves trained weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from aebench.training.trainer import Trainer
 def build_model(
     record: AutoencoderRecord, spec: TrainingSpec, input_shape: tuple[int, int, int], seed: int | None = None
 ) -> Autoencoder:
-    """An untrained model on the CPU, initialised from `seed` or the spec's own; global state is put back."""
+    """An untrained model on the CPU, initialised from `seed` or the seed of the spec; the global random state is
+    restored.
+    """
     params = record.params.model_validate(spec.params, strict=False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.initialisation_seed if seed is None else seed)
@@ -23,20 +25,20 @@ def build_model(
 
 
 def build_trainer(model: Autoencoder, data: ImageDataset, spec: TrainingSpec, device: torch.device) -> Trainer:
-    """A trainer of `model` on data that lies on `device`, with the budget and the seeds of the spec.
+    """A trainer with the budget and the seeds of the spec; `model` and `data` lie on `device`.
 
     Raises:
-        BudgetExceeded: the stages of the model ask for more epochs than the spec has.
+        BudgetExceeded: the stages of the model need more epochs than the spec has.
     """
     budget = Budget(spec.epochs, spec.batch_size, spec.learning_rate, spec.precision)
     return Trainer(model, data, budget, Generator().manual_seed(spec.batches_seed), noise_generator(spec, device))
 
 
 def noise_generator(spec: TrainingSpec, device: torch.device) -> Generator:
-    """The generator on `device` of all randomness in the training's losses."""
+    """The generator, on `device`, of all randomness in the losses of a training."""
     return Generator(device).manual_seed(spec.derived_seed("noise"))
 
 
 def weights_of(model: Autoencoder) -> bytes:
-    """The state dict as safetensors; tied weights are written once for each name."""
+    """The state dict in the safetensors format; tied weights are written once for each name."""
     return save({name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()})

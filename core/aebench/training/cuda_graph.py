@@ -1,4 +1,4 @@
-"""A training step recorded once as a CUDA graph and then replayed: one launch in place of some hundred."""
+"""A training step recorded once as a CUDA graph and then replayed: one launch instead of about a hundred."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Generator, Tensor
 from aebench.errors import one_line
 from aebench.training.step import Step
 
-# Adam's state, the workspaces of libraries and the allocator's cache have to be there before a step can be captured.
+# Adam's state, the workspaces of libraries and the allocator's cache must exist before a step is captured.
 STEPS_BEFORE_CAPTURE = 3
 
 
 class GraphedStep:
-    """A step that is recorded after its first calls and then replayed, with the same results.
+    """Records a step after its first calls and then replays it, with the same results.
 
-    A step that cannot be recorded, for example because its loss reads values, goes on as it is written.
+    A step that cannot be recorded, for example because its loss reads values on the host, runs without a graph.
 
     Args:
-        step: to be recorded.
-        batch_size: images in every batch.
-        record: makes the replay; a CUDA graph unless told otherwise.
+        step: the step to record.
+        batch_size: number of images in every batch.
+        record: records the step and returns its replay; `cuda_graph` by default.
 
     Attributes:
-        fallback: why it could not be recorded; empty as long as nothing kept it from that.
+        fallback: why the step could not be recorded; empty unless recording has failed.
     """
 
     def __init__(
@@ -57,14 +57,17 @@ class GraphedStep:
             return self._record(self._step, self._index)
         except Exception as error:
             self.fallback = one_line(error)
-            # A capture that breaks off leaves its generator unusable.
+            # A failed capture leaves its generator unusable.
             self._step.noise = Generator(self._index.device)
             self._step.noise.set_state(state)
             return None
 
 
 def cuda_graph(step: Step, index: Tensor) -> Callable[[], None]:
-    """What a step would queue on the current CUDA stream, to be queued at every call; nothing is run now."""
+    """Capture the work that a step queues on the current CUDA stream; each call of the result queues that work.
+
+    The capture itself runs nothing.
+    """
     graph = torch.cuda.CUDAGraph()
     graph.register_generator_state(step.noise)
     with step.capturable(), torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
@@ -73,9 +76,9 @@ def cuda_graph(step: Step, index: Tensor) -> Callable[[], None]:
 
 
 def why_not_recordable(step: Step, index: Tensor) -> str:
-    """Take a step and return why it cannot be recorded; empty if it might.
+    """Take a step and return the reason why it cannot be recorded; empty if none is known.
 
-    It is better known before a recording than from its failure, after which PyTorch before 2.12 does not clean up.
+    The check comes before the recording because PyTorch before 2.12 does not clean up after a failed capture.
     """
     try:
         with synchronisation_forbidden():
@@ -89,7 +92,7 @@ def why_not_recordable(step: Step, index: Tensor) -> str:
 
 @contextmanager
 def synchronisation_forbidden() -> Iterator[None]:
-    """Inside, an operation that makes the host wait for the CUDA device raises a RuntimeError ("synchronizing")."""
+    """Inside, an operation that makes the host wait for the CUDA device raises RuntimeError ("synchronizing")."""
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch calls the mode a prototype

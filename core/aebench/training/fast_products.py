@@ -1,7 +1,8 @@
-"""Faster matrix products on the CPU for the linear layers of any model, whoever wrote it.
+"""Faster matrix products on the CPU for the linear layers of every model.
 
-PyTorch multiplies float32 matrices on x86 with MKL, which keeps to AVX2 on processors that are not Intel's. oneDNN,
-which PyTorch brings along too, uses AVX-512 wherever it is and is then twice as fast. Both round as float32 does.
+PyTorch multiplies float32 matrices on x86 with MKL, which uses only AVX2 on processors of other makers than Intel.
+oneDNN, which PyTorch also contains, uses AVX-512 on every processor that has it and is then twice as fast. Both compute
+in float32.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-SMALLEST = 2**20  # multiplications; the detour costs more than it saves for smaller products
+SMALLEST = 2**20  # multiplications; for smaller products the overhead exceeds the gain
 
 
 def fast_products(device: torch.device) -> AbstractContextManager[object]:
-    """Inside, large float32 products of `functional.linear` on this device take the fastest way PyTorch has.
+    """Context manager in which oneDNN computes large float32 products of `functional.linear` on this device.
 
-    That covers `nn.Linear` and everything built on it. Nothing changes on CUDA, on a CPU without AVX-512, under
+    This covers `nn.Linear` and everything built on it. Nothing changes on CUDA, on a CPU without AVX-512, under
     autocast, and inside transforms such as `vmap`.
     """
     return _FastProducts() if device.type == "cpu" and _has_fast_products() else nullcontext()

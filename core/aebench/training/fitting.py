@@ -1,4 +1,4 @@
-"""Trains a model to the end, by gradients or by its own fit."""
+"""Trains a model for its whole budget: by gradients, or by its own `fit` method."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def fit(
     precision: str = "fp32",
     on_epoch: Callable[[EpochLosses], None] = lambda losses: None,
 ) -> TrainingResult:
-    """Train a model to the end, by gradients or by its own fit; for the arguments see `Trainer` and `Budget`.
+    """Train a model for its whole budget, or call its own `fit` method; for the arguments see `Trainer` and `Budget`.
 
     Raises:
-        BudgetExceeded: the stages of the model ask for more epochs than the budget has.
-        TrainingDiverged: an epoch's loss was not finite.
+        BudgetExceeded: the stages of the model need more epochs than the budget has.
+        TrainingDiverged: the loss of an epoch is not finite.
     """
     if isinstance(model, SelfFitting):
         return fit_in_closed_form(model, data.train, noise)
@@ -41,7 +41,7 @@ def fit(
 
 
 def fit_in_closed_form(model: Autoencoder, train: Split, noise: Generator) -> TrainingResult:
-    """Let a model that is not trained by gradients fit itself to all training images at once."""
+    """Call the `fit` method of a model that is not trained by gradients, on all training images."""
     assert isinstance(model, SelfFitting)
     started = time.perf_counter()
     model.fit(train.images, noise)

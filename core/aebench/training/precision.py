@@ -1,4 +1,4 @@
-"""The arithmetic of a training: float32 by the fastest products, or matrix products in bfloat16."""
+"""The arithmetic of a training: float32 with fast matrix products, or matrix products in bfloat16."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aebench.training.fast_products import fast_products
 
 
 def arithmetic(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Inside, losses are computed in this precision.
+    """Context manager in which losses are computed in this precision.
 
     Args:
         precision: "fp32", or "bf16" for matrix products in bfloat16; weights, losses and the optimiser stay float32.

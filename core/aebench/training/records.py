@@ -1,4 +1,4 @@
-"""What a training is given and what it reports: the budget, the losses of an epoch, the training as a whole."""
+"""Records of a training: its budget, the losses of an epoch, and its result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Budget:
-    """What every model gets: passes over the training images, images per step, Adam's learning rate, precision.
+    """The budget of every model: passes over the training images, images per step, Adam's learning rate, precision.
 
     `precision` is "fp32", or "bf16" for matrix products in bfloat16; weights, losses and Adam stay float32.
     """
@@ -36,16 +36,16 @@ class EpochLosses:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training used and how its losses went.
+    """What a training used, and its learning curves.
 
     Attributes:
-        epochs: the curves; empty for a model that is fitted in closed form.
-        seconds: of the training alone, on the wall: warm, synchronised, without data loading. Trainings that run at
-            once share cores or device, and each takes longer than it would alone.
-        images_seen: training images the model was fitted on, each counted as often as it was seen.
+        epochs: the learning curves; empty for a model that is fitted in closed form.
+        seconds: wall-clock time of the training alone: after warm-up, synchronised, without data loading. Concurrent
+            trainings share cores or device, so each takes longer than it would alone.
+        images_seen: training images that the model was fitted on, each counted every time.
         optimizer_steps: updates of the weights.
-        parameters: trainable numbers in the model.
-        graph_fallback: why steps were not recorded as CUDA graphs; empty where they were, and on the CPU.
+        parameters: number of parameters of the model.
+        graph_fallback: why steps were not recorded as CUDA graphs; empty if they were, and on the CPU.
     """
 
     epochs: tuple[EpochLosses, ...]

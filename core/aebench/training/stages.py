@@ -1,4 +1,4 @@
-"""One stage of a training: only the modules it names learn, for as long as it lasts."""
+"""One stage of a training: it trains the modules that it names and freezes all others."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class StageInTraining:
     """A stage while it is trained; until it is closed, the parameters of all other modules are frozen.
 
     Args:
-        model: the whole model, in which the stage trains some modules.
-        stage: what learns, from which loss.
-        data: its `train` split is fitted, its `validation` split watched.
+        model: the whole model.
+        stage: the modules to train, and their loss.
+        data: the model is fitted to its `train` split and monitored on its `validation` split.
         budget: learning rate and precision.
         batch_size: images per step.
-        noise: a generator on the device, all randomness inside the loss.
+        noise: a generator on the device, for all randomness in the loss.
         graphed: record the step as a CUDA graph.
     """
 
@@ -50,10 +50,14 @@ class StageInTraining:
 
     @property
     def graph_fallback(self) -> str:
+        """Why the step could not be recorded as a CUDA graph; empty if it could, and without a graph."""
         return self._graph.fallback if self._graph is not None else ""
 
     def queue_epoch(self, batches: Generator) -> None:
-        """Queue one pass over the training images, and the look at the validation images after it."""
+        """Queue one pass over the training images, then the loss on the validation images.
+
+        `batches` is a CPU generator that decides the order of the images.
+        """
         self.train_mode()
         self.step.sums.zero_()
         steps = len(self._data.train) // self._batch_size
@@ -66,25 +70,27 @@ class StageInTraining:
         self._queued = torch.stack([*(self.step.sums / steps), validation])
 
     def epoch_losses(self) -> list[float]:
-        """Total, reconstruction, penalty and validation loss of the epoch that was queued; waits for it."""
+        """Wait for the queued epoch; total, reconstruction, penalty and validation loss, in nats per image."""
         losses: list[float] = self._queued.tolist()
         return losses
 
     def train_mode(self) -> None:
+        """Put the modules of the stage in training mode and all others in evaluation mode."""
         self._model.eval()
         for module in self.stage.trains:
             module.train()
 
     def close(self) -> None:
+        """Restore `requires_grad` of every parameter."""
         for parameter, required in self._required:
             parameter.requires_grad_(required)
 
 
 def stages_within(model: Autoencoder, epochs: int) -> tuple[Stage, ...]:
-    """The stages of the model that have epochs.
+    """The stages of the model that have at least one epoch.
 
     Raises:
-        BudgetExceeded: together they ask for more than `epochs`.
+        BudgetExceeded: together they need more than `epochs`.
     """
     stages = tuple(stage for stage in model.stages(epochs) if stage.epochs > 0)
     asked = sum(stage.epochs for stage in stages)
@@ -95,7 +101,7 @@ def stages_within(model: Autoencoder, epochs: int) -> tuple[Stage, ...]:
 
 @torch.no_grad()
 def _mean_loss(stage: Stage, split: Split, noise: Generator) -> Tensor:
-    """Total loss per image in evaluation mode, a scalar on the device."""
+    """Total loss in nats per image in evaluation mode, a scalar on the device."""
     total = torch.zeros((), device=split.images.device)
     with fast_products(total.device):
         for x in split.batches(EVALUATION_BATCH):
@@ -104,7 +110,7 @@ def _mean_loss(stage: Stage, split: Split, noise: Generator) -> Tensor:
 
 
 def _freeze_all_but(trains: tuple[nn.Module, ...], required: list[tuple[nn.Parameter, bool]]) -> list[nn.Parameter]:
-    """The parameters of `trains` that require gradients; from now on no others do."""
+    """Freeze all parameters outside `trains`; return those in `trains` that require gradients."""
     trained = {id(parameter) for module in trains for parameter in module.parameters()}
     for parameter, was_required in required:
         parameter.requires_grad_(was_required and id(parameter) in trained)
@@ -112,5 +118,5 @@ def _freeze_all_but(trains: tuple[nn.Module, ...], required: list[tuple[nn.Param
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Numbers in the model that gradients could change."""
+    """Number of parameters of a model, frozen ones included."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -15,19 +15,19 @@ from aebench.training.precision import arithmetic
 
 
 class Step:
-    """Takes a batch, changes the weights, and adds its losses to `sums`.
+    """Updates the weights on one batch and adds its losses to `sums`.
 
     Args:
-        loss: what is minimised.
-        train: where batches are taken from.
-        parameters: the weights to change.
+        loss: the loss to minimise.
+        train: the split from which batches are taken.
+        parameters: the weights to update.
         learning_rate: Adam's.
         precision: "fp32" or "bf16", of the loss and its gradients.
-        noise: a generator on the device, all randomness inside the loss.
+        noise: a generator on the device, for all randomness in the loss.
 
     Attributes:
         sums: (3,) float32 on the device: total, reconstruction, penalty, in nats per image, over all batches so far.
-        noise: as above; a capture that breaks off replaces it by another one with the same state.
+        noise: as above; after a failed capture another generator with the same state.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Step:
 
     @contextmanager
     def capturable(self) -> Iterator[None]:
-        """Inside, Adam lets itself be captured; elsewhere it would warn that it is not."""
+        """Inside, Adam is set to `capturable`; outside a capture that setting would cause a warning."""
         for group in self._optimizer.param_groups:
             group["capturable"] = True
         try:
@@ -67,8 +67,9 @@ class Step:
                 group["capturable"] = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser's state; that of the noise belongs to the training."""
+        """The state of the optimiser; `Trainer` saves the state of the noise."""
         return self._optimizer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self._optimizer.load_state_dict(state)

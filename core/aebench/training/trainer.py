@@ -1,4 +1,4 @@
-"""The one training loop: data lives on the device as uint8, and nothing is synchronised inside an epoch."""
+"""The only training loop: data stay on the device as uint8, and an epoch has no host synchronisation."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from aebench.training.stages import StageInTraining, parameter_count, stages_wit
 class Trainer:
     """Trains a model in place on `data.train`, one epoch at a time; the model is left in evaluation mode.
 
-    Adam without weight decay. Every epoch draws a new permutation of the images and cuts it into full batches; the
-    few left over at its end wait for another epoch. On CUDA everything is queued on a stream of its own, and a step
-    is captured once and then replayed. What else runs between two epochs does not change the result.
+    The optimiser is Adam without weight decay. Every epoch draws a new permutation of the images and cuts it into full
+    batches; the images after the last full batch are not used in that epoch. On CUDA each trainer has its own stream,
+    and a step is captured once and then replayed. Other work between two epochs does not change the result.
 
     Args:
-        model: to be trained; on the device of the data.
-        data: its `train` split is fitted, its `validation` split watched.
+        model: the model to train, on the device of the data.
+        data: the model is fitted to its `train` split and monitored on its `validation` split.
         budget: the epochs are divided by `model.stages`; a batch is at most the whole training split.
-        batches: a CPU generator, the order of the images.
-        noise: a generator on the device, all randomness inside the loss.
+        batches: a CPU generator, for the order of the images.
+        noise: a generator on the device, for all randomness in the loss.
 
     Raises:
-        BudgetExceeded: the stages of the model ask for more epochs than the budget has.
+        BudgetExceeded: the stages of the model need more epochs than the budget has.
     """
 
     def __init__(
@@ -54,19 +54,20 @@ class Trainer:
 
     @property
     def done(self) -> bool:
+        """Whether all epochs of all stages have been trained."""
         return len(self._losses) == sum(stage.epochs for stage in self._stages)
 
     def run_epoch(self) -> EpochLosses:
         """Train for one epoch.
 
         Raises:
-            TrainingDiverged: the loss was not finite.
+            TrainingDiverged: the loss is not finite.
         """
         self.start_epoch()
         return self.finish_epoch()
 
     def start_epoch(self) -> None:
-        """Queue the work of the next epoch; on the CPU, do it."""
+        """Queue the work of the next epoch; on the CPU, run it."""
         with self._on_stream():
             if self._stage is None:
                 self._begin_stage()
@@ -79,7 +80,7 @@ class Trainer:
         """Wait for the epoch that was started, and return its losses.
 
         Raises:
-            TrainingDiverged: the loss was not finite.
+            TrainingDiverged: the loss is not finite.
         """
         assert self._stage is not None, "no epoch was started"
         started = time.perf_counter()
@@ -94,7 +95,7 @@ class Trainer:
         return losses
 
     def result(self) -> TrainingResult:
-        """What the training has used so far and how its losses went."""
+        """What the training has used so far, and its learning curves."""
         steps = len(self._losses) * self._steps_per_epoch
         return TrainingResult(
             epochs=tuple(self._losses),
@@ -106,9 +107,9 @@ class Trainer:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a new trainer with the same arguments needs to go on to the same result, between two epochs.
+        """The state between two epochs, from which a new trainer with the same arguments reaches the same result.
 
-        Tensors, numbers, strings, lists and dicts only.
+        It contains only tensors, numbers, strings, lists and dicts.
         """
         return {
             "model": self._model.state_dict(),
@@ -120,7 +121,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Continue from a state that `state_dict` returned."""
         self._model.load_state_dict(state["model"])
         self._batches.set_state(state["batches"])
         self._noise.set_state(state["noise"])
@@ -141,7 +142,7 @@ class Trainer:
         return len(self._data.train) // self._batch_size
 
     def _position(self) -> tuple[int, int]:
-        """The current stage's number, and how many of its epochs are done."""
+        """The index of the current stage, and the number of its epochs that are done."""
         done = len(self._losses)
         for number, stage in enumerate(self._stages):
             if done < stage.epochs:
@@ -167,10 +168,10 @@ class Trainer:
         self._stage = None
 
     def _warm_up(self) -> str:
-        """Take one step of every stage on a copy, so that the first epoch does not pay for lazy initialisation.
+        """Take one step of every stage on a copy, so that the first epoch does not include lazy initialisation.
 
         Returns:
-            On CUDA, why a step cannot be recorded; empty if it might, and on the CPU.
+            On CUDA, why a step cannot be recorded; empty if no reason is known, and on the CPU.
         """
         twin, device = copy.deepcopy(self._model), self._noise.device
         noise, index = Generator(device).manual_seed(0), torch.arange(self._batch_size, device=device)
@@ -189,14 +190,14 @@ class Trainer:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
     def _clock(self) -> float:
-        """Now, when all that this training has queued is done."""
+        """The time in seconds after all queued work of this training is done."""
         if self._stream is not None:
             self._stream.synchronize()
         return time.perf_counter()
 
 
 def _own_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """On CUDA a new stream that sees what was queued on the current one."""
+    """On CUDA, a new stream that runs after the work already queued on the current one; else None."""
     if device.type != "cuda":
         return None
     stream = torch.cuda.Stream(device)
