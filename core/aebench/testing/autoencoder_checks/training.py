@@ -123,7 +123,7 @@ def stateless_training_step(subject: AutoencoderUnderTest) -> int:
     return checked
 
 
-@check("aebench.training.trainer.fit")
+@check("aebench.training.fitting.fit")
 def training_lowers_the_loss(subject: AutoencoderUnderTest) -> int:
     """A short training on digits ends every stage with a lower loss than it began with.
 
