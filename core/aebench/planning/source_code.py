@@ -23,8 +23,8 @@ def import_closure(*roots: str) -> frozenset[str]:
     """Names of the modules that `roots` import, directly and indirectly, and of `roots` themselves.
 
     Imports inside functions count; those under `if TYPE_CHECKING:` do not; those by a computed name are not found.
-    The packages around a module belong to it. Followed are aebench, all plugins and all modules that belong to no
-    installed distribution. The standard library and other libraries are not: their versions stand for them.
+    The packages around a module belong to it. Followed are aebench, all plugins and all modules that lie outside
+    the folders of installed packages. The standard library and other libraries are not: their versions stand for them.
 
     Raises:
         AebenchError: the source of one of the roots cannot be found.
@@ -32,13 +32,14 @@ def import_closure(*roots: str) -> frozenset[str]:
     for root in roots:
         if _locate(root) is None:
             raise AebenchError(f"the source of module '{root}' cannot be found; results depend on it")
-    libraries = _library_modules(tuple(sys.path)) - {_top_level(root) for root in roots}
+    own = {_top_level(root) for root in roots}
+    is_library = cache(lambda top_level: top_level not in own and _is_library(top_level))
     closure: set[str] = set()
     seen = {PACKAGE_FRONT}
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
-        if name in seen or _top_level(name) in libraries:
+        if name in seen or is_library(_top_level(name)):
             continue
         seen.add(name)
         module = _locate(name)
@@ -99,17 +100,29 @@ def _locate_inside(folders: tuple[Path, ...], name: str) -> _Module | None:
     return _Module(None, without_init) if without_init else None
 
 
-@cache
-def _library_modules(path: tuple[str, ...]) -> frozenset[str]:
-    """Top-level modules of the standard library and of installed distributions, without plugins and aebench.
+def _is_library(top_level: str) -> bool:
+    """Whether a top-level module is Python's own, or was installed as a package that is no plugin."""
+    if top_level in sys.stdlib_module_names:
+        return True
+    module = _locate(top_level)
+    path = tuple(sys.path)
+    if module is None or top_level in _plugin_modules(path):
+        return False
+    places = [module.file] if module.file is not None else module.folders
+    return all(any(place.is_relative_to(folder) for folder in _package_folders(path)) for place in places)
 
-    `path` is `sys.path`, on which the installed distributions depend.
-    """
+
+@cache
+def _plugin_modules(path: tuple[str, ...]) -> frozenset[str]:
+    """Top-level modules of aebench and its plugins; `path` is `sys.path`, on which they depend."""
     plugins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    plugin_names = {plugin.dist.name for plugin in plugins if plugin.dist}
-    installed = importlib.metadata.packages_distributions().items()
-    libraries = {module for module, distributions in installed if plugin_names.isdisjoint(distributions)}
-    return (sys.stdlib_module_names | libraries) - {_top_level(plugin.module) for plugin in plugins}
+    return frozenset(_top_level(plugin.module) for plugin in plugins) | {PACKAGE_FRONT}
+
+
+@cache
+def _package_folders(path: tuple[str, ...]) -> tuple[Path, ...]:
+    """The folders of `path` in which packages are installed."""
+    return tuple(Path(folder) for folder in path if any(Path(folder).glob("*.dist-info")))
 
 
 def _top_level(name: str) -> str:
