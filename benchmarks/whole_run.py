@@ -16,6 +16,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from aebench.execution.devices import cores
+from aebench.tracking import schema
 from benchmarks.measuring import ProcessTree
 from benchmarks.start_up import run_command, store_in
 
@@ -64,10 +65,9 @@ def _seconds_by_kind(folder: Path, experiment: str) -> dict[str, float]:
     client = MlflowClient(store_in(folder))
     (found,) = [found for found in client.search_experiments() if found.name == experiment]
     sums: dict[str, float] = defaultdict(float)
-    for run in client.search_runs([found.experiment_id]):
-        for key, value in run.data.metrics.items():
-            if key.startswith("train.") and key.endswith(".seconds"):
-                sums["fit"] += value
-            elif key.startswith("time."):
-                sums["pictures" if key.endswith(".pictures") else key.removeprefix("time.")] += value
+    for run in client.search_runs([found.experiment_id], schema.of_kind(schema.Kind.MODEL)):
+        sums["fit"] += schema.training_seconds(run)
+        for key, (evaluating, drawing) in schema.cell_seconds(run).items():
+            sums[key] += evaluating
+            sums["pictures"] += drawing
     return dict(sums)

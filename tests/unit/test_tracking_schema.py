@@ -77,6 +77,7 @@ def test_times_and_tracebacks_are_not_read_back(client, create_run):
     _log_cell(client, run_id, replace(CELLS["failed"], seconds=2.5, traceback="Traceback ..."))
     run = client.get_run(run_id)
     assert (run.data.metrics["time.sampling"], run.data.metrics["time.sampling.pictures"]) == (2.5, 0.5)
+    assert schema.cell_seconds(run) == {"sampling": (2.5, 0.5)}
     found = schema.read_cells(run)
     _assert_same(found["sampling"].result, CELLS["ok"])
     _assert_same(found["reconstruction"].result, CELLS["failed"])
@@ -132,6 +133,16 @@ def test_reasons_that_do_not_apply_have_no_tag(rotation):
     training = rotation.trainings[0]
     tags = schema.training_tags(training, TrainingResult((), 1.0, 100, 10, 5), "cpu", "")
     assert tags == {"device": "cpu", f"training.{training.training_key}.hash": training.hash}
+
+
+def test_the_seconds_of_all_trainings_add_up(client, create_run, rotation):
+    run_id = create_run()
+    for seconds, training in enumerate(rotation.trainings[:2], start=1):
+        result = TrainingResult((), float(seconds), 100, 10, 5)
+        tags = schema.training_tags(training, result, "cpu", "")
+        _log(client, run_id, schema.training_metrics(training, result, now=1), tags)
+    assert len({training.training_key for training in rotation.trainings[:2]}) == 2
+    assert schema.training_seconds(client.get_run(run_id)) == 3.0
 
 
 def test_a_training_has_totals_and_curves_of_what_is_finite(client, create_run, rotation):

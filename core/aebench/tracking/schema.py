@@ -176,6 +176,22 @@ def training_hashes(run: Run) -> dict[str, str]:
     return {match["key"]: value for match, value in matches if match is not None}
 
 
+def training_seconds(run: Run) -> float:
+    """What all trainings of a model's run took together, in seconds."""
+    keys = (f"train.{key}.seconds" for key in training_hashes(run))
+    return sum(run.data.metrics.get(key, 0.0) for key in keys)
+
+
+def cell_seconds(run: Run) -> dict[str, tuple[float, float]]:
+    """What the evaluation of each cell of a model's run took in seconds, and its pictures thereof, by key of the cell.
+
+    A cell that another run has computed is left out.
+    """
+    metrics = run.data.metrics
+    times = {key: (f"time.{key}", f"time.{key}.pictures") for key in read_cells(run)}
+    return {key: (metrics[all], metrics[own]) for key, (all, own) in times.items() if all in metrics}
+
+
 def weights_name(training_key: str) -> str:
     """File name of a training's weights in `WEIGHTS_FOLDER`."""
     return f"{training_key}.safetensors"
