@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from aebench.tracking.store import Store
     from aebench.tracking.writer import MatrixRun
 
-CELL_TIMEOUT = 3600.0  # seconds
-
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -67,7 +65,7 @@ class RunOptions:
     tracking_uri: str | None
     experiment: str | None
     fresh: bool
-    cell_timeout: float = CELL_TIMEOUT
+    cell_timeout: float
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ def test_several_seeds(home):
         "mine",
     )
     assert "(2)" in done.stdout
-    results = home.results("--experiment", "mine")
+    results = home.results("mine")
+    assert json.loads(home.run("results", "--experiment", "mine", "--json").stdout) == results
     assert results["rankings"]["reconstruction"]["groups"] == [["pca"], ["shallow"]]
     client = MlflowClient(home.uri)
     (parent,) = client.search_runs(["1"], "tags.`aebench.kind` = 'matrix'")
@@ -173,6 +174,12 @@ def test_a_data_set_of_arrays_without_labels(home):
         "reconstruction": "ok",
         "sampling": "ok",
     }
+
+
+def test_check_prints_a_line_for_each_check_and_nothing_on_stderr(home):
+    done = home.run("check", "raw_pixels")
+    assert re.search(r"raw_pixels: \d+ checks, none failed", done.stdout)
+    assert done.stderr == ""
 
 
 def test_check_fails_for_a_defective_plugin(home, distribution):

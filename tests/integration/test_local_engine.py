@@ -96,6 +96,15 @@ def warm_up(data):
     global warm_ups
     warm_ups += data.sizes[2] > 0
 
+def forks(model, data, context):
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(600)
+        os._exit(0)
+    with open(os.path.join(os.environ["FORKED"], f"forked-{pid}"), "w") as file:
+        file.write(str(pid))
+    os.kill(os.getpid(), signal.SIGKILL)
+
 def dies(data): os.kill(os.getpid(), signal.SIGKILL)
 def raises(data): raise RuntimeError("not installed")
 def where(model, data, context): return Evaluation({"pid": os.getpid(), "warm_ups": warm_ups})
@@ -107,7 +116,7 @@ def aebench_tasks():
     return [
         TaskRecord(name=name, title="T", summary="-", evaluate=evaluate, metrics=metrics, warm_up=warm_up)
         for name, evaluate, warm_up in (
-            ("killing", kills, None), ("hanging_task", hangs, None), ("quick", where, None),
+            ("killing", kills, None), ("hanging_task", hangs, None), ("quick", where, None), ("forking", forks, None),
             ("slow", where, warm_up), ("warm_up_fails", where, raises), ("warm_up_killed", where, dies),
         )
     ]
@@ -115,9 +124,10 @@ def aebench_tasks():
 
 
 @pytest.fixture
-def with_plugin(distribution, monkeypatch):
+def with_plugin(distribution, monkeypatch, tmp_path):
     """A registry with the plugin above, which counts as installed in this process and in worker processes."""
-    monkeypatch.syspath_prepend(distribution("test_models", PLUGIN)["PYTHONPATH"])
+    monkeypatch.setenv("FORKED", str(tmp_path))
+    monkeypatch.syspath_prepend(distribution("engine_test_plugin", PLUGIN)["PYTHONPATH"])
     return create_registry()
 
 
@@ -228,21 +238,37 @@ def test_a_training_that_kills_its_process_costs_only_its_own_cells(with_plugin,
             assert isinstance(found, dict), found
 
 
-@pytest.mark.parametrize("roles", [TWO_WORKERS, CONCURRENT])
-def test_a_job_that_hangs_costs_only_its_own_cells(with_plugin, digits, tmp_path, roles):
+@pytest.mark.parametrize(("roles", "epochs"), [(TWO_WORKERS, 1), (CONCURRENT, 40)])
+def test_a_job_that_hangs_costs_only_its_own_cells(with_plugin, digits, tmp_path, roles, epochs):
     tasks = ["reconstruction", "hanging_task"]
-    run = Run(tmp_path, with_plugin, digits, roles, ["vanilla", "hanging", "vae"], tasks, epochs=1, timeout=8)
+    run = Run(tmp_path, with_plugin, digits, roles, ["vanilla", "hanging", "vae"], tasks, epochs=epochs, timeout=15)
     cells = run.cells()
     assert len(cells) == 6
     for (model, task), found in cells.items():
         if model == "hanging" or task == "hanging_task":
-            assert found == "timed out after 8 s"
+            assert found == "timed out after 15 s"
         else:
             assert isinstance(found, dict), found
 
 
-def test_killing_any_worker_at_any_moment_costs_at_most_its_job(registry, digits, tmp_path):
-    """Twenty kills, after events chosen at random; each can harm one job, which is retried or fails."""
+def test_a_death_is_noticed_while_a_process_that_the_worker_forked_lives_on(with_plugin, digits, tmp_path):
+    run = Run(tmp_path, with_plugin, digits, SEQUENTIAL, ["vanilla"], ["forking", "reconstruction"], epochs=1)
+    cells = run.cells()
+    assert cells["vanilla", "forking"].startswith("the worker process died (SIGKILL")
+    assert "bce" in cells["vanilla", "reconstruction"]
+    forked = [int(file.read_text()) for file in tmp_path.glob("forked-*")]
+    assert len(forked) == 2
+    for pid in forked:
+        assert psutil.pid_exists(pid)
+        os.kill(pid, signal.SIGKILL)
+
+
+PREPARED = allocate(CPU, frozenset({"latent_structure"}), jobs=2)
+
+
+@pytest.mark.parametrize(("roles", "task"), [(PREPARED, "latent_structure"), (CONCURRENT, "interpolation")])
+def test_killing_any_worker_at_any_moment_costs_at_most_its_jobs(registry, digits, tmp_path, roles, task):
+    """Twenty kills of workers that start, wait or work; each can harm the jobs of one, which are retried or fail."""
     generator = random.Random(0)
     kills = []
 
@@ -253,12 +279,13 @@ def test_killing_any_worker_at_any_moment_costs_at_most_its_job(registry, digits
             os.kill(worker.pid, signal.SIGKILL)
             kills.append(worker.pid)
 
-    models, tasks = list(registry.autoencoders), ["reconstruction", "interpolation"]
-    run = Run(tmp_path, registry, digits, TWO_WORKERS, models, tasks, epochs=6, on_event=kill_one)
+    models, tasks = list(registry.autoencoders), ["reconstruction", task]
+    run = Run(tmp_path, registry, digits, roles, models, tasks, epochs=6, on_event=kill_one)
     assert len(kills) == 20
     assert len(run.cells()) == len(models) * len(tasks)
     own_failures = [event for event in run.of(Failed) if not event.failed_dependency]
-    assert len(run.of(RetryScheduled)) + len(own_failures) <= len(kills)
+    harmed_at_most = len(kills) * max(role.concurrent for role in roles)
+    assert len(run.of(RetryScheduled)) + len(own_failures) <= harmed_at_most
     for event in run.of(RetryScheduled | Failed):
         assert "SIGKILL" in event.error
     ends = Counter(event.job_id for event in run.of(Succeeded | Failed))
@@ -306,10 +333,14 @@ def test_if_a_warm_up_kills_the_worker_slow_tasks_run_without_preparation(with_p
     assert len(cells) == len(models) * len(tasks)
 
 
-def test_if_no_worker_can_start_every_cell_has_the_reason(registry, digits, tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_if_no_worker_can_start_every_cell_has_the_reason(registry, digits, tmp_path, monkeypatch, workers):
     monkeypatch.setenv("AEBENCH_PLUGIN_SECONDS", "nonsense")  # the registry of a worker rejects it
-    run = Run(tmp_path, registry, digits, TWO_WORKERS, ["shallow"], ["reconstruction"], epochs=1)
-    assert run.cells() == {("shallow", "reconstruction"): "the worker process died (exit code 1)"}
+    roles = allocate(CPU, frozenset({"latent_structure"}), workers)
+    models, tasks = ["shallow", "vanilla"], ["reconstruction", "latent_structure"]
+    cells = Run(tmp_path, registry, digits, roles, models, tasks, epochs=1).cells()
+    assert len(cells) == len(models) * len(tasks)
+    assert set(cells.values()) == {"the worker process died (exit code 1)"}
 
 
 @pytest.mark.parametrize(("device", "jobs", "trainings"), [("cpu", 3, 3), ("cuda", None, 8), ("cuda", 2, 2)])

@@ -5,10 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
 
 from aebench import contracts
-from aebench.cli.commands import app
 from aebench.registry.loading import RECORD_OF_HOOK
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -45,13 +43,3 @@ def test_each_walk_names_at_most_nine_files_that_exist_each_once():
         assert 0 < len(files) == len(set(files)) <= 9
         for file in files:
             assert (DOCS.parent / file).is_file(), file
-
-
-def test_every_command_and_option_stands_in_the_docs():
-    page = (DOCS / "commands.md").read_text()
-    command = typer.main.get_command(app)
-    for name, subcommand in command.commands.items():
-        assert f"aebench {name}" in page, name
-        for parameter in subcommand.params:
-            for option in parameter.opts:
-                assert not option.startswith("--") or option in page, f"{name} {option}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.metadata
 import importlib.util
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from aebench.errors import AebenchError
 from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import Plan, plan
 from aebench.planning.provenance import (
+    CORE_LIBRARIES,
     EVALUATION_ROOTS,
     REFERENCE_CLASSIFIER_ROOTS,
     TRAINING_ROOTS,
@@ -169,6 +172,40 @@ def test_circles_end_and_nothing_is_imported(write):
     write("other.py", "import mine\nimport not_installed_anywhere")
     assert import_closure("mine") == {"mine", "other"}
     assert {"mine", "other"}.isdisjoint(sys.modules)
+
+
+def test_every_module_of_an_installed_plugin_is_followed(write, distribution, training_code):
+    """Also one that no entry point names, and one that is compiled."""
+    distribution("two-modules", "1.0", "front")
+    write("two-modules.dist-info/RECORD", "front.py,,\nback.py,,\nfast/__init__.py,,\n")
+    write("front.py", "import back\nfrom fast import engine")
+    write("back.py", MODULE)
+    write("fast/__init__.py", "")
+    write(f"fast/engine{EXTENSION_SUFFIXES[0]}", "compiled")
+    assert {"front", "back", "fast.engine"} <= import_closure("front")
+    before = training_code("front", "two-modules")
+    write(f"fast/engine{EXTENSION_SUFFIXES[0]}", "compiled anew")
+    changed = training_code("front", "two-modules")
+    assert changed != before
+    write("back.py", MODULE.replace("+ 1", "+ 2"))
+    assert training_code("front", "two-modules") != changed
+
+
+def test_the_core_computes_with_no_library_whose_version_is_not_hashed():
+    """A new import in what trains or evaluates has to be decided upon here."""
+    computes_nothing = {"matplotlib", "PIL", "pluggy", "pydantic", "safetensors"}
+    imported = set()
+    for module in import_closure(*TRAINING_ROOTS, *EVALUATION_ROOTS, *REFERENCE_CLASSIFIER_ROOTS):
+        file = CORE.joinpath(*module.split(".")[1:])
+        source = (file / "__init__.py" if file.is_dir() else file.with_suffix(".py")).read_text()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    libraries = imported - sys.stdlib_module_names - {"aebench"}
+    assert {"torch", "numpy"} <= libraries
+    assert libraries - CORE_LIBRARIES <= computes_nothing
 
 
 def test_libraries_are_not_followed(write, distribution):

@@ -20,6 +20,7 @@ class ScriptedEngine:
     def __init__(self, outcome=None, slots=1):
         self._outcome = outcome or (lambda job, attempt: succeed(job))
         self._slots = slots
+        self.cause_of_overdue = Cause.PLUGIN
         self.taken, self.cancelled, self.open = [], [], False
         self._running, self._begun = {}, set()
         self._attempts = Counter()
@@ -54,7 +55,9 @@ class ScriptedEngine:
 
     def cancel(self, job_id):
         self.cancelled.append(job_id)
+        self._begun.discard(job_id)
         del self._running[job_id]
+        return self.cause_of_overdue
 
 
 def succeed(job):
@@ -178,6 +181,18 @@ def test_a_job_that_hangs_is_cancelled_and_takes_its_evaluations_along(lay_out):
     assert len(failed) == 2
     assert len([event for event in events if isinstance(event, Succeeded)]) == 2
     assert 60 < clock.now < 70
+
+
+def test_a_job_that_hangs_beside_others_is_retried_alone(lay_out):
+    cells = lay_out(models=["vanilla"], tasks=["reconstruction"]).cells
+    jobs = build_jobs(cells, INPUTS, {}, (), timeout=60)
+    hanging = by_kind(jobs)["training", "vanilla"].id
+    engine = ScriptedEngine(lambda job, attempt: None if job.id == hanging else succeed(job))
+    engine.cause_of_overdue = Cause.ENGINE
+    events = list(Scheduler(jobs, engine, clock=Clock()).run())
+    assert engine.cancelled == [hanging, hanging]
+    assert [job.exclusive for job in engine.taken] == [False, True]
+    assert len([event for event in events if isinstance(event, RetryScheduled)]) == 1
 
 
 def test_progress_gives_a_training_its_time_again():

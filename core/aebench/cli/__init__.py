@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from aebench.cli.commands import app
+from aebench.cli.commands import FAILED, app
 from aebench.cli.output import print_error
 from aebench.errors import AebenchError
 
@@ -47,7 +47,10 @@ def execute() -> int:
         return INTERRUPTED
     except SystemExit as error:
         code = error.code
-    return code if isinstance(code, int) else 0
+    if isinstance(code, str):
+        print_error(code)
+        return FAILED
+    return code or 0
 
 
 def _terminate(signum: int, frame: Any) -> NoReturn:

@@ -61,7 +61,7 @@ def run(
     experiment: Experiment = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every cell again, also those in the store.")] = False,
     cell_timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds that an evaluation, or one epoch of a training, may take.")
+        int, typer.Option(min=1, help="Seconds that an evaluation, or one epoch of a training, may take.")
     ] = 3600,
 ) -> None:
     """Run every model against every task; results that are in the store are not computed again."""

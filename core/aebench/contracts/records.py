@@ -91,7 +91,7 @@ class TaskRecord(_Record):
 
     evaluate: Callable[[Autoencoder, ImageDataset, Context], Evaluation]
     metrics: tuple[Metric, ...]
-    profile: str = "general"
+    profile: Name = "general"
     requires: frozenset[Capability] = frozenset()
     needs_labels: bool = False
     needs_reference_classifier: bool = False

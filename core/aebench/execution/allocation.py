@@ -16,7 +16,7 @@ MOST_EVALUATORS = 8
 BYTES_PER_EVALUATOR = 2**31  # on a CUDA device: a context of its own, the data, and what a task allocates
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WorkerRole:
     """Workers that take the same jobs.
 

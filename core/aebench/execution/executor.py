@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from aebench.execution.events import Event
+from aebench.execution.events import Cause, Event
 from aebench.execution.jobs import Job
 
 
@@ -30,6 +30,6 @@ class Executor(Protocol):
         """The events since the last call; wait at most `timeout` seconds for the first one."""
         ...
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str) -> Cause:
         """End a job that was taken; it produces no further event."""
         ...

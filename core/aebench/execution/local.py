@@ -23,7 +23,7 @@ from aebench.execution.worker import DEVICE_IS_BROKEN, Ready, WorkerConfig, star
 from aebench.planning.specs import TrainingSpec
 
 STARTUP_SECONDS = 300.0  # imports, loading plugins, preparing for slow tasks
-STARTUP_ATTEMPTS = 3  # consecutive failures after which a role is removed
+STARTUP_ATTEMPTS = 5  # consecutive failures after which no more workers of a role are started
 GRACE_SECONDS = 5.0  # for a process to end after it is told to
 
 
@@ -64,8 +64,9 @@ class LocalExecutor:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         for worker in self._workers:
-            worker.pipe.close()
-            worker.process.terminate()
+            worker.pipe.close()  # a worker without a job exits by itself
+            if worker.jobs or not worker.ready:
+                worker.process.kill()
         for worker in self._workers:
             _wait_for_exit(worker)
         self._workers.clear()
@@ -88,17 +89,21 @@ class LocalExecutor:
         for pipe in connection.wait(list(pipes), 0 if self._events else timeout):
             self._receive(pipes[pipe])  # type: ignore[index]
         for worker in list(self._workers):
-            if not worker.ready and time.monotonic() - worker.started > STARTUP_SECONDS:
+            if worker.process.exitcode is not None:  # the pipe stays open as long as a process that it forked
+                self._receive_the_rest(worker)
+            elif not worker.ready and time.monotonic() - worker.started > STARTUP_SECONDS:
                 self._lose(worker, f"a worker process was not ready after {STARTUP_SECONDS:g} s")
         events, self._events = self._events, []
         return events
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str) -> Cause:
+        self._events = [event for event in self._events if event.job_id != job_id]
         for worker in self._workers:
             if job_id in worker.jobs:
                 del worker.jobs[job_id]
                 self._lose(worker, "another job in the same worker process timed out")
-                return
+                return Cause.ENGINE if worker.role.concurrent > 1 else Cause.PLUGIN
+        return Cause.ENGINE
 
     @property
     def _slow_tasks(self) -> frozenset[str]:
@@ -155,7 +160,7 @@ class LocalExecutor:
             message: Ready | Event = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join(GRACE_SECONDS)
-            self._lose(worker, f"the worker process died ({_exit_reason(worker.process.exitcode)})")
+            self._lose(worker, _death_of(worker))
             return
         if isinstance(message, Ready):
             worker.ready = True
@@ -166,6 +171,13 @@ class LocalExecutor:
         self._events.append(message)
         if isinstance(message, Failed) and worker.role.only_retries:
             self._lose(worker, "")  # the next retry gets a process in which nothing has failed
+
+    def _receive_the_rest(self, worker: _Worker) -> None:
+        """Receive what a worker sent before it died."""
+        while worker in self._workers and worker.pipe.poll():
+            self._receive(worker)
+        if worker in self._workers:
+            self._lose(worker, _death_of(worker))
 
     def _lose(self, worker: _Worker, reason: str) -> None:
         """End and remove a worker; report its jobs as failed. `offer` starts another worker if a job needs one."""
@@ -178,13 +190,21 @@ class LocalExecutor:
             self._handle_startup_failure(worker.role, reason)
 
     def _handle_startup_failure(self, role: WorkerRole, reason: str) -> None:
-        """Remove a role whose workers cannot start; a role that prepares for slow tasks first stops preparing."""
+        """Start no more workers of a role that cannot start; one that prepares for slow tasks first stops preparing."""
         self._startup_failure = reason
         self._startup_failures[role] += 1
         if role.prepares:
-            self._roles[self._roles.index(role)] = replace(role, prepares=frozenset())
-        elif self._startup_failures[role] == STARTUP_ATTEMPTS:
-            self._roles.remove(role)
+            self._replace_role(role, replace(role, prepares=frozenset()))
+        elif self._startup_failures[role] >= STARTUP_ATTEMPTS:
+            ready = sum(worker.ready for worker in self._workers if worker.role is role)
+            self._replace_role(role, replace(role, count=ready))
+
+    def _replace_role(self, old: WorkerRole, new: WorkerRole) -> None:
+        """Change a role for its workers, too; a role without workers is removed."""
+        self._roles = [new if role is old else role for role in self._roles if role is not old or new.count]
+        for worker in self._workers:
+            if worker.role is old:
+                worker.role = new
 
 
 def _wait_for_exit(worker: _Worker) -> None:
@@ -194,10 +214,13 @@ def _wait_for_exit(worker: _Worker) -> None:
     worker.process.join()
 
 
-def _exit_reason(code: int | None) -> str:
+def _death_of(worker: _Worker) -> str:
+    """Why a worker process died, in one line."""
+    code = worker.process.exitcode
+    reason = f"exit code {code}"
     if code == DEVICE_IS_BROKEN:
-        return "the CUDA device became unusable"
-    if code is not None and code < 0:
+        reason = "the CUDA device became unusable"
+    elif code is not None and code < 0:
         name = signal.Signals(-code).name
-        return f"{name}, perhaps out of memory" if name == "SIGKILL" else name
-    return f"exit code {code}"
+        reason = f"{name}, perhaps out of memory" if name == "SIGKILL" else name
+    return f"the worker process died ({reason})"

@@ -78,7 +78,12 @@ class JobRunner:
                 evaluated, artifacts = self._evaluate(job, job.spec)
                 emit(Succeeded(job.id, evaluated, artifacts))
         except (Exception, SystemExit) as error:
-            emit(_failure(job, error, ran_concurrently()))
+            shares_memory = ran_concurrently() or self._is_out_of_memory(error)
+            emit(_failure(job, error, shares_memory))
+
+    def _is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether the memory ran out that processes share on a CUDA device."""
+        return self._device.type == "cuda" and isinstance(error, torch.OutOfMemoryError)
 
     def _train(
         self, job: Job, spec: TrainingSpec, emit: Emit
@@ -129,9 +134,9 @@ class JobRunner:
         return load_reference_classifier(self._artifacts.path(ref)).to(self._device)
 
 
-def _failure(job: Job, error: BaseException, ran_concurrently: bool) -> Failed:
+def _failure(job: Job, error: BaseException, shares_memory: bool) -> Failed:
     is_known = isinstance(error, AebenchError)
     message = str(error) if is_known else f"{type(error).__name__}: {error}"
     trace = "".join(traceback.format_exception(error))
-    cause = Cause.ENGINE if ran_concurrently and not is_known else Cause.PLUGIN
+    cause = Cause.ENGINE if shares_memory and not is_known else Cause.PLUGIN
     return Failed(job.id, " ".join(message.split()), trace, cause)

@@ -110,9 +110,9 @@ class Scheduler:
         now = self._clock()
         for job_id in [job_id for job_id, deadline in self._deadlines.items() if deadline <= now]:
             job = self._running[job_id]
-            self._executor.cancel(job_id)
+            cause = self._executor.cancel(job_id)
             self._remove_running(job)
-            yield from self._fail(job, Failed(job_id, f"timed out after {job.timeout:g} s"))
+            yield from self._fail(job, Failed(job_id, f"timed out after {job.timeout:g} s", cause=cause))
 
     def _remove_running(self, job: Job) -> None:
         del self._running[job.id]

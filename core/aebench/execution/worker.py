@@ -65,7 +65,7 @@ def start_worker(config: WorkerConfig) -> tuple[SpawnProcess, Connection]:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, config), name="aebench-worker")
-    with _single_threaded():
+    with _worker_environment():
         process.start()
     theirs.close()
     return process, ours
@@ -135,13 +135,16 @@ def _exit_with_the_driver() -> None:
 
 
 @contextlib.contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Inside, a process that is started uses one thread in every numerical library.
+def _worker_environment() -> Iterator[None]:
+    """The environment in which a started process uses one thread in every numerical library.
 
-    Results then do not depend on the number of processes that share the cores.
+    Results then do not depend on how many processes share the cores. Python's resource tracker, which starts with the
+    first worker, says nothing about what a killed worker could not clean up.
     """
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    before = {name: os.environ.get(name) for name in (*THREAD_VARIABLES, "PYTHONWARNINGS")}
+    ignored = "ignore::UserWarning:multiprocessing.resource_tracker"
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before["PYTHONWARNINGS"], ignored)))
     try:
         yield
     finally:

@@ -94,7 +94,7 @@ class BenchmarkConfig(_Section):
     seeds: int = Field(default=1, gt=0)
     seed: int = Field(default=42, ge=0)
     training: TrainingSettings = TrainingSettings()
-    profiles: dict[str, Profile] = {}
+    profiles: dict[Label, Profile] = {}
 
     @property
     def all_profiles(self) -> dict[str, Profile]:

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from aebench.errors import AebenchError
 from aebench.registry.loading import ENTRY_POINT_GROUP
 
-# Holds the version and forwards to other modules. It computes nothing, so a new version alone changes no hash.
+# Holds the version and computes nothing, so a new version alone changes no hash.
 PACKAGE_FRONT = "aebench"
 
 
@@ -96,6 +97,9 @@ def _locate_inside(folders: tuple[Path, ...], name: str) -> _Module | None:
             return _Module(folder / name / "__init__.py", (folder / name,))
         if (folder / f"{name}.py").is_file():
             return _Module(folder / f"{name}.py", ())
+        for suffix in EXTENSION_SUFFIXES:
+            if (folder / f"{name}{suffix}").is_file():
+                return _Module(folder / f"{name}{suffix}", ())
     without_init = tuple(folder / name for folder in folders if (folder / name).is_dir())
     return _Module(None, without_init) if without_init else None
 
@@ -114,9 +118,13 @@ def _is_library(top_level: str) -> bool:
 
 @cache
 def _plugin_modules(path: tuple[str, ...]) -> frozenset[str]:
-    """Top-level modules of aebench and its plugins; `path` is `sys.path`, on which they depend."""
-    plugins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    return frozenset(_top_level(plugin.module) for plugin in plugins) | {PACKAGE_FRONT}
+    """Top-level modules of aebench and of the distributions of its plugins; `path` is `sys.path`."""
+    modules = {PACKAGE_FRONT}
+    for plugin in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        modules.add(_top_level(plugin.module))
+        files = plugin.dist.files if plugin.dist else None
+        modules |= {file.parts[0].partition(".")[0] for file in files or () if file.suffix == ".py"}
+    return frozenset(modules)
 
 
 @cache

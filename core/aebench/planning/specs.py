@@ -98,3 +98,9 @@ class EvaluationSpec:
 def cell_key(task: str, held_out: int | None) -> str:
     """The task, or `anomaly_detection.without_3` where several classes are held out in rotation."""
     return task if held_out is None else f"{task}.without_{held_out}"
+
+
+def parse_cell_key(key: str) -> tuple[str, int | None]:
+    """Task and held-out class of a key that `cell_key` made."""
+    task, _, held_out = key.partition(".without_")
+    return task, int(held_out) if held_out else None

@@ -10,7 +10,6 @@ import torch
 from aebench.evaluation.reference_classifier import save_reference_classifier
 from aebench.execution.artifacts import FolderStore
 from aebench.execution.events import Failed, Succeeded
-from aebench.execution.in_process import InProcessExecutor
 from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, build_jobs
 from aebench.execution.run_job import JobRunner
 from aebench.execution.scheduler import Scheduler
@@ -19,6 +18,7 @@ from aebench.planning.planner import plan
 from aebench.planning.specs import TrainingSpec
 from aebench.testing.autoencoder_checks.model_under_test import AutoencoderUnderTest
 from aebench.testing.checks import Nonconformance, check, expect
+from aebench.testing.in_process import InProcessExecutor
 from aebench.testing.small_digits import small_digits, small_reference_classifier
 
 EPOCHS = 2

@@ -27,7 +27,7 @@ from aebench.contracts import AutoencoderRecord, DatasetInfo
 from aebench.planning.benchmark import Selected
 from aebench.planning.cells import CellResult, Status
 from aebench.planning.planner import Plan
-from aebench.planning.specs import EvaluationSpec, TrainingSpec
+from aebench.planning.specs import EvaluationSpec, TrainingSpec, parse_cell_key
 from aebench.training.records import TrainingResult
 
 KIND = "aebench.kind"
@@ -50,7 +50,7 @@ TOTALS = ("seconds", "images_seen", "optimizer_steps", "parameters")
 
 RUNNING = "attributes.status = 'RUNNING'"  # a filter, as are the results of `of_kind` and `children_of`
 
-_CELL_STATUS = re.compile(r"cell\.(?P<key>(?P<task>[^.]+)(?:\.without_(?P<held_out>\d+))?)\.status")
+_CELL_STATUS = re.compile(r"cell\.(?P<key>[^.]+(?:\.without_\d+)?)\.status")
 _TRAINING_HASH = re.compile(r"training\.(?P<key>[^.]+)\.hash")
 
 
@@ -203,11 +203,12 @@ def cell_folder(key: str) -> str:
 
 
 def cell_metrics(result: CellResult) -> dict[str, float]:
-    """The finite metrics of a cell that is ok, and its times in seconds; nothing for any other cell."""
+    """The finite metrics of a cell that is ok, and its times in seconds if it ran now; nothing for any other cell."""
     if result.status is not Status.OK:
         return {}
     metrics, _ = _by_finiteness(result.key, result.metrics)
-    return metrics | {f"time.{result.key}": result.seconds, f"time.{result.key}.pictures": result.drawing_seconds}
+    times = {f"time.{result.key}": result.seconds, f"time.{result.key}.pictures": result.drawing_seconds}
+    return metrics | (times if result.seconds else {})
 
 
 def cell_tags(hash: str, result: CellResult, from_run: str = "") -> dict[str, str]:
@@ -242,15 +243,15 @@ def read_cells(run: Run) -> dict[str, StoredCell]:
 def _read_cell(run: Run, match: re.Match[str], status: Status) -> StoredCell:
     tags, prefix = run.data.tags, f"cell.{match['key']}"
     model, seed = row_of(run)
-    held_out = None if match["held_out"] is None else int(match["held_out"])
+    task, held_out = parse_cell_key(match["key"])
     if status is Status.OK:  # then a reason is that of an earlier failure
         values = _below(match["key"], {**tags, **run.data.metrics})
         metrics = {name: float(value) for name, value in values.items()}
         absent = _below(f"{prefix}.absent", tags)
-        result = CellResult(model, match["task"], seed, held_out, status, metrics=metrics, absent=absent)
+        result = CellResult(model, task, seed, held_out, status, metrics=metrics, absent=absent)
     else:
         reason = tags.get(f"{prefix}.reason", "")
-        result = CellResult(model, match["task"], seed, held_out, status, reason)
+        result = CellResult(model, task, seed, held_out, status, reason)
     run_id = run.info.run_id
     return StoredCell(tags.get(f"{prefix}.hash", ""), result, run_id, tags.get(f"{prefix}.from_run", run_id))
 

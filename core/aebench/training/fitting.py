@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Generator
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from aebench.contracts import Autoencoder, ImageDataset, SelfFitting, Split
+from aebench.errors import BudgetExceeded
 from aebench.training.records import Budget, EpochLosses, TrainingResult
 from aebench.training.stages import parameter_count
 from aebench.training.trainer import Trainer
@@ -43,8 +45,20 @@ def fit(
 def fit_in_closed_form(model: Autoencoder, train: Split, noise: Generator) -> TrainingResult:
     """Call the `fit` method of a model that is not trained by gradients, on all training images."""
     assert isinstance(model, SelfFitting)
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    hook = register_optimizer_step_post_hook(count)
     started = time.perf_counter()
-    model.fit(train.images, noise)
+    try:
+        model.fit(train.images, noise)
+    finally:
+        hook.remove()
+    if steps:
+        raise BudgetExceeded(f"a fit in closed form has a budget of 0 optimiser steps, this one took {steps}")
     if noise.device.type == "cuda":
         torch.cuda.synchronize(noise.device)
     seconds = time.perf_counter() - started

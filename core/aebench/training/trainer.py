@@ -49,6 +49,7 @@ class Trainer:
         self._stage: StageInTraining | None = None
         self._losses: list[EpochLosses] = []
         self._seconds = 0.0
+        self._epoch_started = 0.0
         self._graph_fallback: str | None = None  # None until it is known
         self._stream = _own_stream(data.train.images.device)
 
@@ -72,9 +73,8 @@ class Trainer:
             if self._stage is None:
                 self._begin_stage()
             assert self._stage is not None
-            started = self._clock()
+            self._epoch_started = self._clock()
             self._stage.queue_epoch(self._batches)
-            self._seconds += time.perf_counter() - started
 
     def finish_epoch(self) -> EpochLosses:
         """Wait for the epoch that was started, and return its losses.
@@ -83,10 +83,9 @@ class Trainer:
             TrainingDiverged: the loss is not finite.
         """
         assert self._stage is not None, "no epoch was started"
-        started = time.perf_counter()
         with self._on_stream():
             losses = EpochLosses(len(self._losses) + 1, self._stage.stage.name, *self._stage.epoch_losses())
-        self._seconds += time.perf_counter() - started
+        self._seconds += time.perf_counter() - self._epoch_started
         if not all(map(isfinite, (losses.total, losses.reconstruction, losses.penalty))):
             raise TrainingDiverged(f"the training loss became {losses.total} in epoch {losses.epoch} ({losses.stage})")
         self._losses.append(losses)
@@ -107,11 +106,11 @@ class Trainer:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The state between two epochs, from which a new trainer with the same arguments reaches the same result.
+        """A copy of the state between two epochs, from which a new trainer with the same arguments goes on.
 
         It contains only tensors, numbers, strings, lists and dicts.
         """
-        return {
+        state = {
             "model": self._model.state_dict(),
             "optimizer": None if self._stage is None else self._stage.step.state_dict(),
             "batches": self._batches.get_state(),
@@ -119,6 +118,7 @@ class Trainer:
             "losses": [asdict(losses) for losses in self._losses],
             "seconds": self._seconds,
         }
+        return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned."""
