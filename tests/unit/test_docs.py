@@ -36,9 +36,9 @@ def test_the_architecture_page_names_every_folder_of_the_core():
 
 
 def test_each_walk_names_at_most_nine_files_that_exist_each_once():
-    page = (DOCS / "architecture.md").read_text().partition("## Three walks")[2]
+    page = (DOCS / "architecture.md").read_text().partition("## Walks")[2]
     walks = [re.findall(r"^\d\. `([^`]+)`", walk, re.MULTILINE) for walk in page.split("\n**")[1:]]
-    assert len(walks) == 3
+    assert len(walks) >= 3
     for files in walks:
         assert 0 < len(files) == len(set(files)) <= 9
         for file in files:
