@@ -81,3 +81,11 @@ def test_a_model_that_fails_in_a_job_costs_only_its_own_cells(venv, listings, tm
             assert reasons[model] in cell["reason"]
         else:
             assert cell["status"] == "ok"
+
+
+def test_an_evaluation_that_hangs_costs_only_its_own_cell(venv, listings, tmp_path):
+    arguments = ("--epochs", 1, "--cell-timeout", 20, "--models", "vanilla", "--tasks", "reconstruction,hangs_always")
+    venv.aebench(tmp_path, "run", *arguments, code=1, **LIMIT)
+    cells = {cell["task"]: cell for cell in venv.json(tmp_path, "results", **LIMIT)["cells"]}
+    assert cells["reconstruction"]["status"] == "ok"
+    assert cells["hangs_always"]["reason"] == "timed out after 20 s"

@@ -61,6 +61,11 @@ def fails_always(model, data, context):
     raise ValueError("cannot evaluate")
 
 
+def hangs_always(model, data, context):
+    while True:
+        time.sleep(1)
+
+
 @hookimpl
 def aebench_autoencoders():
     return [
@@ -81,4 +86,7 @@ def aebench_autoencoders():
 @hookimpl
 def aebench_tasks():
     metric = Metric("value", "Value", higher_is_better=False, primary=True)
-    return [TaskRecord(name="fails_always", title="T", summary="fails", evaluate=fails_always, metrics=(metric,))]
+    return [
+        TaskRecord(name=evaluate.__name__, title="T", summary="fails", evaluate=evaluate, metrics=(metric,))
+        for evaluate in (fails_always, hangs_always)
+    ]
