@@ -39,7 +39,8 @@ FIGURES = {
     ("kmnist", "classification"): (0.1126, 0.4547, 0.2598, 0.1257, 0.4952, 0.4011, 0.3669, 0.4674, 0.4731),
     ("kmnist", "anomaly"): (0.596, 0.531, 0.642, 0.557, 0.528, 0.547, 0.530, 0.558, 0.590),
 }
-FLOOR = PublishedFigures("mnist", "floor", {"vanilla": 0.4364})  # the article gives one for all models
+WITH_FLOOR = "vanilla"  # the article has one floor for all models, that of the plain encoder
+FLOOR = PublishedFigures("mnist", "floor", {WITH_FLOOR: 0.4364})
 
 ARTICLE = Procedure(
     "article",
@@ -189,7 +190,7 @@ def digits_overlap(measured: Measured) -> BootstrapSamples:
 
 @claim("5a. Classification: all but sparse beat the floor (article: random features; sound: training from scratch)")
 def all_but_sparse_beat_the_floor(measured: Measured) -> BootstrapSamples:
-    gains = [measured("classification", model) - measured("floor", model) for model in _others("sparse")]
+    gains = [measured("classification", model) - measured("floor", WITH_FLOOR) for model in _others("sparse")]
     return np.min(gains, axis=0) > 0
 
 
@@ -207,7 +208,7 @@ def the_constraint_costs_accuracy(measured: Measured) -> BootstrapSamples:
 
 @claim("5d. Classification: sparse is below the floor (article: random features; sound: training from scratch)")
 def sparse_is_below_the_floor(measured: Measured) -> BootstrapSamples:
-    return measured("classification", "sparse") < measured("floor", "sparse")
+    return measured("classification", "sparse") < measured("floor", WITH_FLOOR)
 
 
 @claim("6a. Anomaly detection: shallow is best")

@@ -107,7 +107,7 @@ CASES = {
     ),
     "all_but_sparse_beat_the_floor": (
         {"classification": {"sparse": 0.2, OTHERS: 0.5}, "floor": {OTHERS: 0.4}},
-        [{"classification": {"shallow": 0.39}}, {"floor": {"vae": 0.51}}],
+        [{"classification": {"shallow": 0.39}}, {"floor": {"vanilla": 0.51}}],
     ),
     "denoising_classifies_best": (
         {"classification": IN_ORDER},
@@ -123,7 +123,7 @@ CASES = {
     ),
     "sparse_is_below_the_floor": (
         {"classification": {"sparse": 0.39, OTHERS: 0.5}, "floor": {OTHERS: 0.4}},
-        [{"classification": {"sparse": 0.41}}, {"floor": {"sparse": 0.38}}],
+        [{"classification": {"sparse": 0.41}}, {"floor": {"vanilla": 0.38}}],
     ),
     "shallow_detects_best": (
         {"anomaly": {"shallow": 0.9, OTHERS: 0.8}},
