@@ -82,7 +82,7 @@ def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
         if isinstance(key, int):
             node = node.get("items", {})
         else:
-            of_names = next(iter(node.get("patternProperties", {}).values()), {})
+            of_names: dict[str, Any] = next(iter(node.get("patternProperties", {}).values()), {})
             node = node.get("properties", {}).get(key) or of_names
     return list(_resolve(schema, node).get("properties", {}))
 
