@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +18,10 @@ from aebench.contracts import Autoencoder, ImageDataset
 from aebench.datasets import load_dataset
 from aebench.evaluation.reference_classifier import obtain_reference_classifier, save_reference_classifier
 from aebench.execution.allocation import allocate
-from aebench.execution.artifacts import FolderStore, Ref
+from aebench.execution.artifacts import FolderStore
 from aebench.execution.background import in_background
 from aebench.execution.devices import choose_device, choose_precision
 from aebench.execution.events import Event, Failed, Progress, RetryScheduled, Started, Succeeded
-from aebench.execution.executor import Executor
 from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, WEIGHTS, Job, build_jobs
 from aebench.execution.local import LocalExecutor
 from aebench.execution.scheduler import Scheduler
@@ -118,7 +117,6 @@ def run(
     registry: Registry,
     options: RunOptions,
     progress: RunObserver,
-    make_executor: Callable[[FolderStore, Ref, torch.device], Executor] | None = None,
 ) -> RunSummary:
     """Run what is not yet in the store, and record it there.
 
@@ -127,7 +125,6 @@ def run(
         registry: the plugins.
         options: how to run it.
         progress: observes the run.
-        make_executor: (artifacts, data, device) -> the engine; local processes by default.
 
     Raises:
         AebenchError: the device, the data or the store cannot be used; nothing has been written then.
@@ -149,7 +146,12 @@ def run(
         inputs = {DATA: artifacts.put_written(data.save)}
         trainings = {cell.training.hash for cell in found.todo}
         weights = {} if options.fresh else store.copy_weights(trainings, artifacts.put)
-        slow_tasks = frozenset(task.record.name for task in matrix.tasks if task.record.warm_up is not None)
+        evaluated = {cell.task for cell in found.todo}
+        slow_tasks = frozenset(
+            task.record.name
+            for task in matrix.tasks
+            if task.record.warm_up is not None and task.record.name in evaluated
+        )
         with store.open_matrix(matrix, new=options.fresh) as target:
             for cell in matrix.cells:
                 if cell.skip is not None:
@@ -174,27 +176,14 @@ def run(
             )
             progress.begin(matrix, recorder.trainings, found.todo, len(found.stored))
             if jobs:
-                used = frozenset(cell.task for cell in found.todo) & slow_tasks
-                make_executor = make_executor or _local(registry, used, options.jobs)
-                executor = make_executor(artifacts, inputs[DATA], device)
+                config = WorkerConfig(artifacts.folder, inputs[DATA], str(device), registry.broken)
+                executor = LocalExecutor(config, allocate(device, slow_tasks, options.jobs))
                 with closing(in_background(lambda stop: Scheduler(jobs, executor, stop).run())) as events:
                     for event in events:
                         recorder.record(event)
     results = store.results(target.parent_id)
     _describe(store, target.parent_id, results)
     return RunSummary(results, recorder.trained, recorder.cells, len(found.stored), time.perf_counter() - started)
-
-
-def _local(
-    registry: Registry, slow_tasks: frozenset[str], jobs: int | None
-) -> Callable[[FolderStore, Ref, torch.device], LocalExecutor]:
-    """A function that makes the local engine, with the workers that `allocate` chooses for the device."""
-
-    def make(artifacts: FolderStore, data: Ref, device: torch.device) -> LocalExecutor:
-        config = WorkerConfig(artifacts.folder, data, str(device), registry.broken)
-        return LocalExecutor(config, allocate(device, slow_tasks, jobs))
-
-    return make
 
 
 def _needs_reference_classifier(matrix: Plan, todo: Iterable[EvaluationSpec]) -> bool:

@@ -31,5 +31,9 @@ class Executor(Protocol):
         ...
 
     def cancel(self, job_id: str) -> Cause:
-        """End a job that was taken; it produces no further event."""
+        """End a job that was taken; it produces no further event.
+
+        Returns:
+            ENGINE if jobs beside it may have kept it from progress, so that it is worth another attempt alone.
+        """
         ...

@@ -111,7 +111,7 @@ class LocalExecutor:
 
     def _worker_for(self, job: Job) -> _Worker | None:
         """A worker that can start the job now, preferably one that is not prepared for slow tasks."""
-        if isinstance(job.spec, TrainingSpec) and self._must_wait(job):
+        if self._must_wait(job):
             return None
         candidates = [
             worker for worker in self._workers if worker.has_room and worker.role.accepts(job, self._slow_tasks)
@@ -119,8 +119,8 @@ class LocalExecutor:
         return min(candidates, key=lambda worker: len(worker.role.prepares), default=None)
 
     def _must_wait(self, job: Job) -> bool:
-        """Whether this training, or one that is running, must run alone on the device."""
-        if not any(role.only_retries for role in self._roles):
+        """Whether a training cannot start yet, because it, or one that is running, must run alone on the device."""
+        if not isinstance(job.spec, TrainingSpec) or not any(role.only_retries for role in self._roles):
             return False
         return any(
             worker.role.only_retries != job.exclusive
@@ -138,7 +138,7 @@ class LocalExecutor:
 
     def _start_workers(self, remaining: Sequence[Job]) -> None:
         """Start workers for the jobs that no worker has taken, within the limits of the roles."""
-        waiting = [job for job in remaining if not (isinstance(job.spec, TrainingSpec) and self._must_wait(job))]
+        waiting = [job for job in remaining if not self._must_wait(job)]
         for role in self._roles:
             own = [worker for worker in self._workers if worker.role is role]
             room = sum(role.concurrent - len(worker.jobs) for worker in own)

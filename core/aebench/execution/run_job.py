@@ -71,12 +71,12 @@ class JobRunner:
         """
         emit(Started(job.id))
         try:
+            result: TrainingResult | CellResult
             if isinstance(job.spec, TrainingSpec):
                 result, artifacts = yield from self._train(job, job.spec, emit)
-                emit(Succeeded(job.id, result, artifacts))
             else:
-                evaluated, artifacts = self._evaluate(job, job.spec)
-                emit(Succeeded(job.id, evaluated, artifacts))
+                result, artifacts = self._evaluate(job, job.spec)
+            emit(Succeeded(job.id, result, artifacts))
         except (Exception, SystemExit) as error:
             shares_memory = ran_concurrently() or self._is_out_of_memory(error)
             emit(_failure(job, error, shares_memory))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
 
 from aebench.contracts import AutoencoderRecord, TaskRecord
 from aebench.planning.seeds import content_hash
@@ -49,10 +49,10 @@ def declared_libraries(distribution: str) -> frozenset[str]:
     Neither aebench nor plugins are among them: their code is hashed. Requirements of extras do not count.
     """
     entry_points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    plugins = {_normalised(plugin.dist.name) for plugin in entry_points if plugin.dist}
+    plugins = {canonicalize_name(plugin.dist.name) for plugin in entry_points if plugin.dist}
     libraries: set[str] = set()
     seen = {CORE_DISTRIBUTION}
-    waiting = [_normalised(distribution)]
+    waiting = [canonicalize_name(distribution)]
     while waiting:
         name = waiting.pop()
         if name in seen:
@@ -69,14 +69,16 @@ def _provenance(roots: Iterable[str], libraries: Iterable[str]) -> Provenance:
     return {"code": source_hash(import_closure(*roots)), "versions": versions}
 
 
-def _requirements(distribution: str) -> set[str]:
-    """Normalised names of what a distribution requires here; none for a module without a distribution."""
+def _requirements(distribution: str) -> set[NormalizedName]:
+    """Canonical names of what a distribution requires here; none for a module without a distribution."""
     try:
         requires = importlib.metadata.requires(distribution)
     except importlib.metadata.PackageNotFoundError:
         return set()
     requirements = map(Requirement, requires or ())
-    return {_normalised(one.name) for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})}
+    return {
+        canonicalize_name(one.name) for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})
+    }
 
 
 def _version(library: str) -> str | None:
@@ -84,7 +86,3 @@ def _version(library: str) -> str | None:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import os
-import re
 import traceback
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pluggy
+from packaging.utils import canonicalize_name
 
 from aebench import hookspecs
 from aebench.contracts import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord
@@ -74,8 +74,8 @@ def _selected_entry_points() -> tuple[list[importlib.metadata.EntryPoint], list[
     chosen = os.environ.get(LOAD_PLUGINS_VARIABLE)
     failures: list[PluginFailure] = []
     if chosen is not None:
-        selected = {_normalised(name) for name in chosen.split(",") if name.strip()}
-        installed = {_normalised(distribution) for distribution, _ in found}
+        selected = {canonicalize_name(name.strip()) for name in chosen.split(",") if name.strip()}
+        installed = {canonicalize_name(distribution) for distribution, _ in found}
         failures = [
             PluginFailure(
                 name, "", "", "select", f"{LOAD_PLUGINS_VARIABLE} names '{name}', which is not an installed plugin"
@@ -83,7 +83,7 @@ def _selected_entry_points() -> tuple[list[importlib.metadata.EntryPoint], list[
             for name in sorted(selected - installed)
         ]
         keep = selected | {CORE_DISTRIBUTION}
-        found = {key: value for key, value in found.items() if _normalised(key[0]) in keep}
+        found = {key: value for key, value in found.items() if canonicalize_name(key[0]) in keep}
     # In the order of installation: if two plugins register the same name, the first one keeps it.
     return [found[key] for key in sorted(found, key=lambda key: (_installed_at(found[key]), *key))], failures
 
@@ -172,7 +172,3 @@ def _installed_at(entry_point: importlib.metadata.EntryPoint) -> float:
             except OSError:
                 break
     return math.inf
-
-
-def _normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
