@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -12,10 +13,13 @@ import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
+from aebench import cli
 from aebench.tracking.store import Store, newest_experiment
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +39,7 @@ class Home:
     path: Path
 
     def run(self, *arguments: object, code: int | None = 0, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run the installed command; a code of None allows any exit code."""
         done = subprocess.run(
             [AEBENCH, *map(str, arguments)],
             cwd=self.path,
@@ -45,6 +50,21 @@ class Home:
         )
         if code is not None:
             assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def call(self, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Like `run`, but in this process, which has imported PyTorch and MLflow already: seconds less each time."""
+        out, err = io.StringIO(), io.StringIO()
+        mlflow.set_tracking_uri(self.uri)  # this process would go on with the store of the last run
+        with (
+            contextlib.chdir(self.path),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            mock.patch.dict(os.environ, environment(), clear=True),
+            mock.patch.object(sys, "argv", ["aebench", *map(str, arguments)]),
+        ):
+            done = subprocess.CompletedProcess(sys.argv, cli.execute(), out.getvalue(), err.getvalue())
+        assert done.returncode == code, done.stdout + done.stderr
         return done
 
     def results(self, experiment: str | None = None) -> dict:

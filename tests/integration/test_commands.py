@@ -106,7 +106,7 @@ def _get(url):
 
 
 def test_several_seeds(home):
-    done = home.run(
+    done = home.call(
         "run",
         "--epochs",
         1,
@@ -121,7 +121,7 @@ def test_several_seeds(home):
     )
     assert "(2)" in done.stdout
     results = home.results("mine")
-    assert json.loads(home.run("results", "--experiment", "mine", "--json").stdout) == results
+    assert json.loads(home.call("results", "--experiment", "mine", "--json").stdout) == results
     assert results["rankings"]["reconstruction"]["groups"] == [["pca"], ["shallow"]]
     client = MlflowClient(home.uri)
     (parent,) = client.search_runs(["1"], "tags.`aebench.kind` = 'matrix'")
@@ -129,15 +129,15 @@ def test_several_seeds(home):
         "rankings/reconstruction.png"
     ]
     cells = [cell for cell in results["cells"] if cell["model"] == "shallow"]
-    comparison = home.run("compare", "--experiment", "mine").stdout
+    comparison = home.call("compare", "--experiment", "mine").stdout
     assert "has no figures for digits" in comparison
     assert "vanilla is not in the matrix" in " ".join(comparison.split())
-    (as_json,) = json.loads(home.run("compare", "--experiment", "mine", "--json").stdout)
+    (as_json,) = json.loads(home.call("compare", "--experiment", "mine", "--json").stdout)
     assert {verdict["verdict"] for verdict in as_json["verdicts"]} == {"undecided"}
-    assert "wrote page.md" in home.run("compare", "--experiment", "mine", "--out", "page.md").stdout
+    assert "wrote page.md" in home.call("compare", "--experiment", "mine", "--out", "page.md").stdout
     assert (home.path / "page.md").read_text().startswith("# The Great Autoencoder Bake Off, put to the test")
-    assert "cannot be written" in home.run("compare", "--out", "no/page.md", code=2).stderr
-    assert home.run("results", "--experiment", "other", code=2).stderr.startswith("aebench: no results in experiment")
+    assert "cannot be written" in home.call("compare", "--out", "no/page.md", code=2).stderr
+    assert home.call("results", "--experiment", "other", code=2).stderr.startswith("aebench: no results in experiment")
     assert [cell["seed"] for cell in cells] == [0, 1, 2]
     assert len({cell["metrics"]["bce"] for cell in cells}) == 3
 
@@ -146,8 +146,8 @@ def test_precision_changes_the_training_and_is_stored(home):
     arguments = ("--epochs", 1, "--models", "shallow", "--tasks", "reconstruction")
     found = {}
     for precision in ("fp32", "bf16"):
-        assert precision in home.run("plan", *arguments, "--precision", precision).stdout
-        home.run("run", *arguments, "--precision", precision)
+        assert precision in home.call("plan", *arguments, "--precision", precision).stdout
+        home.call("run", *arguments, "--precision", precision)
         found[precision] = home.results()["cells"][0]["metrics"]["bce"]
     assert found["bf16"] != found["fp32"]
     assert abs(found["bf16"] - found["fp32"]) < 0.02 * found["fp32"]
@@ -164,7 +164,7 @@ def test_a_data_set_of_arrays_without_labels(home):
     import numpy as np
 
     np.savez(home.path / "mine.npz", x=np.random.default_rng(0).integers(256, size=(300, 9, 7, 3), dtype=np.uint8))
-    home.run("run", "--epochs", 1, "--models", "vae", "--dataset", "mine.npz")
+    home.call("run", "--epochs", 1, "--models", "vae", "--dataset", "mine.npz")
     statuses = {cell["task"]: cell["reason"] or cell["status"] for cell in home.results()["cells"]}
     assert statuses == {
         "anomaly_detection": "npz has no labels",
@@ -199,12 +199,12 @@ def aebench_autoencoders():
 
 
 def test_new_refuses_bad_names_and_never_overwrites(bare_home):
-    bare_home.run("new", "task", "mine")
+    bare_home.call("new", "task", "mine")
     before = {path.name: path.read_text() for path in (bare_home.path / "mine").iterdir()}
     assert len(before) == 4
-    assert "exists already" in bare_home.run("new", "autoencoder", "mine", code=2).stderr
+    assert "exists already" in bare_home.call("new", "autoencoder", "mine", code=2).stderr
     assert {path.name: path.read_text() for path in (bare_home.path / "mine").iterdir()} == before
-    assert "must match" in bare_home.run("new", "task", "../up", code=2).stderr
+    assert "must match" in bare_home.call("new", "task", "../up", code=2).stderr
     assert [path.name for path in bare_home.path.iterdir()] == ["mine"]
 
 
@@ -215,7 +215,7 @@ def test_the_held_out_class_rotates(bare_home):
         "training: {epochs: 1}\n"
         "profiles: {anomaly: {latent_dim: 2, held_out: [1, 7]}}\n"
     )
-    assert "3 trainings" in bare_home.run("run", "--config", "bench.yaml").stdout
+    assert "3 trainings" in bare_home.call("run", "--config", "bench.yaml").stdout
     cells = bare_home.results()["cells"]
     parts = {cell["held_out"]: cell["metrics"] for cell in cells if cell["task"] == "anomaly_detection"}
     assert set(parts) == {1, 7}
@@ -230,6 +230,6 @@ def test_the_held_out_class_rotates(bare_home):
     for held_out in (1, 7):
         assert {file.path for file in client.list_artifacts(run.info.run_id, f"anomaly_detection/without_{held_out}")}
     # A matrix with class 1 as its only held-out class has the same training.
-    done = bare_home.run("run", "--models", "shallow", "--tasks", "anomaly_detection", "--epochs", 1)
+    done = bare_home.call("run", "--models", "shallow", "--tasks", "anomaly_detection", "--epochs", 1)
     assert "0 trainings, cells run: 0, reused: 1" in done.stdout
-    assert "3 trainings" not in bare_home.run("run", "--config", "bench.yaml").stdout
+    assert "3 trainings" not in bare_home.call("run", "--config", "bench.yaml").stdout

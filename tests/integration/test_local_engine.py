@@ -1,13 +1,12 @@
 """The scheduler with worker processes: concurrent trainings and their failures, killed and hanging workers."""
 
-import contextlib
 import os
 import random
 import signal
 from collections import Counter
 from contextlib import closing
 from itertools import pairwise
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 
 import psutil
 import pytest
@@ -172,7 +171,7 @@ class Run:
 
 
 def test_concurrent_trainings_give_the_results_of_sequential_ones(registry, digits, tmp_path):
-    given = ["vanilla", "stacked", "vae", "pca"], ["reconstruction", "latent_structure", "anomaly_detection"]
+    given = ["vanilla", "stacked", "vae", "pca"], ["reconstruction", "anomaly_detection"]
     runs = []
     for name, roles in (("sequential", SEQUENTIAL), ("concurrent", CONCURRENT)):
         (tmp_path / name).mkdir()
@@ -238,15 +237,15 @@ def test_a_training_that_kills_its_process_costs_only_its_own_cells(with_plugin,
             assert isinstance(found, dict), found
 
 
-@pytest.mark.parametrize(("roles", "epochs"), [(TWO_WORKERS, 1), (CONCURRENT, 40)])
+@pytest.mark.parametrize(("roles", "epochs"), [(TWO_WORKERS, 1), (CONCURRENT, 10)])
 def test_a_job_that_hangs_costs_only_its_own_cells(with_plugin, digits, tmp_path, roles, epochs):
     tasks = ["reconstruction", "hanging_task"]
-    run = Run(tmp_path, with_plugin, digits, roles, ["vanilla", "hanging", "vae"], tasks, epochs=epochs, timeout=15)
+    run = Run(tmp_path, with_plugin, digits, roles, ["vanilla", "hanging", "vae"], tasks, epochs=epochs, timeout=5)
     cells = run.cells()
     assert len(cells) == 6
     for (model, task), found in cells.items():
         if model == "hanging" or task == "hanging_task":
-            assert found == "timed out after 15 s"
+            assert found == "timed out after 5 s"
         else:
             assert isinstance(found, dict), found
 
@@ -275,8 +274,8 @@ def test_killing_any_worker_at_any_moment_costs_at_most_its_jobs(registry, digit
     kills = []
 
     def kill_one(event, executor):
-        workers = list(_workers())
-        if workers and len(kills) < 20 and generator.random() < 0.4:
+        workers = active_children()  # starting, waiting or running a job
+        if workers and len(kills) < 20 and generator.random() < 0.6:
             worker = generator.choice(workers)
             os.kill(worker.pid, signal.SIGKILL)
             kills.append(worker.pid)
@@ -292,14 +291,6 @@ def test_killing_any_worker_at_any_moment_costs_at_most_its_jobs(registry, digit
         assert "SIGKILL" in event.error
     ends = Counter(event.job_id for event in run.of(Succeeded | Failed))
     assert ends == Counter(list(run.specs))
-
-
-def _workers():
-    """The live worker processes of this process: starting, waiting or running a job."""
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess):  # or a zombie
-            if "spawn_main" in " ".join(child.cmdline()):
-                yield child
 
 
 def test_a_model_with_stored_weights_is_only_evaluated(registry, digits, tmp_path):

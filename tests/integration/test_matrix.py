@@ -82,7 +82,7 @@ def test_a_second_run_reuses_every_cell(matrix):
 
 
 def test_one_model_alone_gives_the_numbers_of_the_whole_matrix(matrix, home, registry):
-    home.run("run", "--epochs", 3, "--models", "vae", "--jobs", 1)
+    home.call("run", "--epochs", 3, "--models", "vae", "--jobs", 1)
     alone, whole = _metrics(home.results()), _metrics(matrix.results())
     assert len(alone) == len(registry.tasks)
     assert alone == {key: whole[key] for key in alone}
@@ -91,9 +91,9 @@ def test_one_model_alone_gives_the_numbers_of_the_whole_matrix(matrix, home, reg
 def test_two_fresh_runs_are_identical(home):
     arguments = ("run", "--epochs", 2, "--models", "vae,stacked,vq_vae", "--fresh")
     tasks = ("--tasks", "reconstruction,sampling,anomaly_detection,classification,interpolation")
-    home.run(*arguments, *tasks)
+    home.call(*arguments, *tasks)
     first = home.results()
-    home.run(*arguments, *tasks, "--jobs", 1)
+    home.call(*arguments, *tasks, "--jobs", 1)
     assert home.results() == first
     assert len(_parents(home)) == 2
 
@@ -200,7 +200,7 @@ def test_cells_of_another_matrix_are_reused(matrix, tmp_path):
     with sqlite3.connect(matrix.path / "mlflow.db") as source, sqlite3.connect(tmp_path / "mlflow.db") as copy:
         source.backup(copy)
     home = type(matrix)(tmp_path)
-    done = home.run("run", "--epochs", 3, "--models", "vae,shallow", "--tasks", "reconstruction,sampling")
+    done = home.call("run", "--epochs", 3, "--models", "vae,shallow", "--tasks", "reconstruction,sampling")
     assert "0 trainings, cells run: 0, reused: 3" in done.stdout
     assert len(_parents(home)) == 2
     whole, part = _metrics(matrix.results()), _metrics(home.results())
@@ -210,6 +210,6 @@ def test_cells_of_another_matrix_are_reused(matrix, tmp_path):
 
 @pytest.mark.parametrize("command", [("plan",), ("plan", "--json")])
 def test_plan_prints_what_would_run_and_writes_nothing(bare_home, command):
-    done = bare_home.run(*command, "--models", "vae,shallow")
+    done = bare_home.call(*command, "--models", "vae,shallow")
     assert "anomaly" in done.stdout
     assert list(bare_home.path.iterdir()) == []

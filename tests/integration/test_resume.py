@@ -11,8 +11,25 @@ from mlflow import MlflowClient
 
 from .conftest import AEBENCH, environment
 
-QUICK = ("--tasks", "reconstruction,interpolation")
-LONG = "800"  # epochs; vanilla trains much longer than shallow
+HELD = """
+import os, time
+from aebench.contracts import Autoencoder, AutoencoderRecord, hookimpl
+from aebench.networks import DenseDecoder, DenseEncoder
+
+class Held(Autoencoder):
+    def loss(self, x, generator):
+        while os.path.exists("hold"):
+            time.sleep(0.05)
+        return super().loss(x, generator)
+
+def build(shape, dim, params):
+    return Held(shape, dim, DenseEncoder(shape, dim), DenseDecoder(dim, shape))
+
+@hookimpl
+def aebench_autoencoders():
+    return [AutoencoderRecord(name="held", title="Held", summary="its training waits while `hold` exists", build=build)]
+"""
+COMMAND = ("run", "--epochs", "3", "--models", "shallow,held", "--tasks", "reconstruction,interpolation")
 
 
 def _runs(home):
@@ -29,15 +46,22 @@ def _wait_until(condition, seconds=240):
 
 
 @pytest.fixture
-def interrupted(home):
-    """interrupted(signal): a run of a quick and a slow model, stopped when the quick one is done."""
+def plugin(distribution):
+    """The environment in which the model `held` is installed."""
+    return distribution("held", HELD)
+
+
+@pytest.fixture
+def interrupted(home, plugin):
+    """interrupted(signal): a run that is stopped when all of `shallow` is stored and `held` is being trained."""
 
     def interrupted(stop):
+        (home.path / "hold").touch()
         with (home.path / "log").open("w") as log:
             process = subprocess.Popen(
-                [AEBENCH, "run", "--epochs", LONG, "--models", "shallow,vanilla", *QUICK],
+                [AEBENCH, *COMMAND],
                 cwd=home.path,
-                env=environment(),
+                env=environment(**plugin),
                 stdout=log,
                 stderr=log,
                 # A shell that starts the tests in the background has SIGINT ignored, and children inherit that.
@@ -50,6 +74,7 @@ def interrupted(home):
         code = process.wait(30)
         _, alive = psutil.wait_procs(workers, timeout=30)
         assert alive == []
+        (home.path / "hold").unlink()
         return code
 
     return interrupted
@@ -60,22 +85,22 @@ def test_a_signal_closes_every_run(interrupted, home, stop, code):
     assert interrupted(stop) == code
     runs = _runs(home)
     statuses = {run.data.tags.get("model", "parent"): run.info.status for run in runs if run.info.status != "FINISHED"}
-    assert statuses == {"parent": "KILLED", "vanilla": "KILLED"}
+    assert statuses == {"parent": "KILLED", "held": "KILLED"}
 
 
 def test_the_next_command_closes_a_killed_run(interrupted, home):
     assert interrupted(signal.SIGKILL) == -signal.SIGKILL
     assert "RUNNING" in {run.info.status for run in _runs(home)}
     pending = {(cell["model"], cell["status"]) for cell in home.results()["cells"]}
-    assert pending == {("shallow", "ok"), ("vanilla", "pending")}
-    home.run("run", "--epochs", 1, "--models", "shallow", "--tasks", "reconstruction")
+    assert pending == {("shallow", "ok"), ("held", "pending")}
+    home.call("run", "--epochs", 1, "--models", "shallow", "--tasks", "reconstruction")
     assert {run.info.status for run in _runs(home)} == {"FINISHED", "KILLED"}
 
 
-def test_the_same_command_resumes_the_same_runs(interrupted, home):
+def test_the_same_command_resumes_the_same_runs(interrupted, home, plugin):
     interrupted(signal.SIGKILL)
     before = len(_runs(home))
-    done = home.run("run", "--epochs", LONG, "--models", "shallow,vanilla", *QUICK)
+    done = home.run(*COMMAND, **plugin)
     assert "1 trainings, cells run: 2 ok, reused: 2" in done.stdout
     assert {run.info.status for run in _runs(home)} == {"FINISHED"}
     assert len(_runs(home)) == before  # the same parent and children were resumed
@@ -84,13 +109,13 @@ def test_the_same_command_resumes_the_same_runs(interrupted, home):
 
 def test_a_new_task_reuses_the_trained_weights(home):
     arguments = ("run", "--epochs", 2, "--models", "vae", "--tasks")
-    home.run(*arguments, "reconstruction,sampling")
+    home.call(*arguments, "reconstruction,sampling")
     expected = home.results()["cells"][0]["metrics"]
-    done = home.run(*arguments, "reconstruction,interpolation")
+    done = home.call(*arguments, "reconstruction,interpolation")
     assert "0 trainings, cells run: 1 ok, reused: 1" in done.stdout
     cells = {cell["task"]: cell for cell in home.results()["cells"]}
     assert cells["reconstruction"]["metrics"] == expected
-    home.run(*arguments, "interpolation", "--fresh")
+    home.call(*arguments, "interpolation", "--fresh")
     assert home.results()["cells"][0]["metrics"] == cells["interpolation"]["metrics"]
 
 

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Self
 
 from aebench.execution.allocation import WorkerRole
 from aebench.execution.events import Cause, Event, Failed, Succeeded
 from aebench.execution.jobs import Job
-from aebench.execution.worker import DEVICE_IS_BROKEN, Ready, WorkerConfig, start_worker
+from aebench.execution.worker import DEVICE_IS_BROKEN, Ready, WorkerConfig, WorkerProcess, start_worker
 from aebench.planning.specs import TrainingSpec
 
 STARTUP_SECONDS = 300.0  # imports, loading plugins, preparing for slow tasks
@@ -32,7 +31,7 @@ class _Worker:
     """A process, the pipe to it, and the jobs it has taken and not finished, by id."""
 
     role: WorkerRole
-    process: SpawnProcess
+    process: WorkerProcess
     pipe: Connection
     started: float
     ready: bool = False

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from pathlib import Path
 
 import torch
@@ -24,6 +25,8 @@ from aebench.registry.records import Origin
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 DEVICE_IS_BROKEN = 70  # exit code
+
+WorkerProcess = ForkServerProcess | SpawnProcess
 
 
 @dataclass(frozen=True)
@@ -57,21 +60,36 @@ class _JobInProgress:
     ran_concurrently: bool = False
 
 
-def start_worker(config: WorkerConfig) -> tuple[SpawnProcess, Connection]:
+def start_worker(config: WorkerConfig) -> tuple[WorkerProcess, Connection]:
     """Start a worker; return its process and a pipe that takes jobs and gives `Ready` and events.
 
     Closing the pipe ends the worker.
     """
-    context = get_context("spawn")
+    context = _context()
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, config), name="aebench-worker")
     with _worker_environment():
+        process = context.Process(target=_serve, args=(theirs, config, dict(os.environ)), name="aebench-worker")
         process.start()
     theirs.close()
     return process, ours
 
 
-def _serve(pipe: Connection, config: WorkerConfig) -> None:
+def _context() -> ForkServerContext | SpawnContext:
+    """On Linux, fork workers from a server that has imported PyTorch once; elsewhere, forking is not safe.
+
+    A worker then starts in a tenth of the time, and all share the memory of the imported modules. The server has
+    loaded no plugins and has no CUDA context.
+    """
+    if sys.platform != "linux":
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _serve(pipe: Connection, config: WorkerConfig, environment: dict[str, str]) -> None:
+    os.environ.clear()  # of the server, which keeps that of the first start
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _exit_with_the_driver()
@@ -123,12 +141,16 @@ def _exit_if_broken(device: torch.device) -> None:
 
 
 def _exit_with_the_driver() -> None:
-    """Exit as soon as the driver dies, also in the middle of a job."""
-    driver = parent_process()
+    """Exit soon after the driver dies, or the server that forked this process, also in the middle of a job.
+
+    Without that server, the driver does not learn when a worker ends.
+    """
+    driver, forked_by = parent_process(), os.getppid()
     assert driver is not None
 
     def wait() -> None:
-        connection.wait([driver.sentinel])
+        while not connection.wait([driver.sentinel], timeout=1) and os.getppid() == forked_by:
+            pass
         os._exit(1)
 
     threading.Thread(target=wait, name="aebench-driver-watch", daemon=True).start()
