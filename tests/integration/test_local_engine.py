@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 from collections import Counter
 from contextlib import closing
 from itertools import pairwise
@@ -291,6 +292,26 @@ def test_killing_any_worker_at_any_moment_costs_at_most_its_jobs(registry, digit
         assert "SIGKILL" in event.error
     ends = Counter(event.job_id for event in run.of(Succeeded | Failed))
     assert ends == Counter(list(run.specs))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_the_run_survives_the_death_of_the_server_that_forks_workers(with_plugin, digits, tmp_path):
+    """It takes its workers along, whose jobs are retried or fail."""
+    kills = []
+
+    def kill_the_server(event, executor):
+        children = psutil.Process().children()
+        servers = [child for child in children if "forkserver" in " ".join(child.as_dict(["cmdline"], [])["cmdline"])]
+        if servers and len(kills) < 2 and isinstance(event, Progress) and event.losses.epoch > 10:
+            kills.append((servers[0].pid, servers[0].children()))
+            servers[0].kill()
+
+    run = Run(tmp_path, with_plugin, digits, TWO_WORKERS, ["hanging", "vanilla", "vae"], ["reconstruction"],
+              epochs=20, timeout=5, on_event=kill_the_server)  # fmt: skip
+    assert len({pid for pid, _ in kills}) == 2
+    assert len(run.cells()) == 3
+    for _, workers in kills:
+        assert psutil.wait_procs(workers, timeout=10)[1] == []
 
 
 def test_a_model_with_stored_weights_is_only_evaluated(registry, digits, tmp_path):

@@ -141,16 +141,12 @@ def _exit_if_broken(device: torch.device) -> None:
 
 
 def _exit_with_the_driver() -> None:
-    """Exit soon after the driver dies, or the server that forked this process, also in the middle of a job.
-
-    Without that server, the driver does not learn when a worker ends.
-    """
-    driver, forked_by = parent_process(), os.getppid()
+    """Exit as soon as the driver dies or forgets this process, also in the middle of a job."""
+    driver = parent_process()
     assert driver is not None
 
     def wait() -> None:
-        while not connection.wait([driver.sentinel], timeout=1) and os.getppid() == forked_by:
-            pass
+        connection.wait([driver.sentinel])
         os._exit(1)
 
     threading.Thread(target=wait, name="aebench-driver-watch", daemon=True).start()
