@@ -12,6 +12,7 @@ from aebench.contracts import Autoencoder, SelfFitting, Split, Stage
 from aebench.errors import BudgetExceeded, TrainingDiverged
 from aebench.training.fitting import fit
 from aebench.training.records import Budget
+from aebench.training.step_runner import StepRunner
 from aebench.training.trainer import Trainer
 
 SETTINGS = {"batch_size": 64, "learning_rate": 1e-3}
@@ -46,6 +47,38 @@ def test_the_same_seeds_give_the_same_weights_and_global_state_is_unchanged(buil
     assert torch.equal(before, torch.get_rng_state())
     for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+class _CountingRunner(StepRunner):
+    """Counts the steps that a stage takes after it was prepared."""
+
+    def __init__(self):
+        self.warmed_up, self.prepared, self.taken = 0, 0, 0
+
+    def warm_up(self, step, index):
+        self.warmed_up += 1
+        super().warm_up(step, index)
+
+    def prepare(self, step, batch_size):
+        self.prepared += 1
+
+        def take(index):
+            assert index.shape == (batch_size,)
+            self.taken += 1
+            step(index)
+
+        return take
+
+
+def test_every_step_is_taken_by_the_runner_of_the_device(build, digits, monkeypatch):
+    runner = _CountingRunner()
+    expected = _fit(build("stacked"), digits, epochs=6)
+    monkeypatch.setattr("aebench.training.trainer.step_runner", lambda device: runner)
+    found = _fit(build("stacked"), digits, epochs=6)
+    stages = len({losses.stage for losses in expected.epochs})
+    assert found.epochs == expected.epochs
+    assert stages > 1
+    assert (runner.warmed_up, runner.prepared, runner.taken) == (stages, stages, found.optimizer_steps)
 
 
 @pytest.mark.parametrize("name", ["vanilla", "stacked", "sparse", "denoising", "vae", "vq_vae"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import torch
 from torch import Generator
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -13,7 +12,7 @@ from aebench.contracts import Autoencoder, ImageDataset, SelfFitting, Split
 from aebench.errors import BudgetExceeded
 from aebench.training.records import Budget, EpochLosses, TrainingResult
 from aebench.training.stages import parameter_count
-from aebench.training.trainer import Trainer
+from aebench.training.trainer import Trainer, step_runner
 
 
 def fit(
@@ -52,15 +51,16 @@ def fit_in_closed_form(model: Autoencoder, train: Split, noise: Generator) -> Tr
         steps += 1
 
     hook = register_optimizer_step_post_hook(count)
+    runner = step_runner(noise.device)
     started = time.perf_counter()
     try:
-        model.fit(train.images, noise)
+        with runner.context():
+            model.fit(train.images, noise)
     finally:
         hook.remove()
     if steps:
         raise BudgetExceeded(f"a fit in closed form has a budget of 0 optimiser steps, this one took {steps}")
-    if noise.device.type == "cuda":
-        torch.cuda.synchronize(noise.device)
+    runner.synchronize()
     seconds = time.perf_counter() - started
     model.eval()
     return TrainingResult((), seconds, len(train), 0, parameter_count(model))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Generator, Tensor, nn
 
 from aebench.contracts import Autoencoder, ImageDataset, Split, Stage
 from aebench.errors import BudgetExceeded
-from aebench.training.cuda_graph import GraphedStep
 from aebench.training.fast_products import fast_products
 from aebench.training.records import Budget
 from aebench.training.step import Step
+from aebench.training.step_runner import StepRunner
 
 EVALUATION_BATCH = 1000
 
@@ -25,7 +27,7 @@ class StageInTraining:
         budget: learning rate and precision.
         batch_size: images per step.
         noise: a generator on the device, for all randomness in the loss.
-        graphed: record the step as a CUDA graph.
+        runner: runs the steps.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class StageInTraining:
         budget: Budget,
         batch_size: int,
         noise: Generator,
-        graphed: bool,
+        runner: StepRunner,
     ) -> None:
         self.stage = stage
         self._model = model
@@ -45,26 +47,28 @@ class StageInTraining:
         self._required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         parameters = _freeze_all_but(stage.trains, self._required)
         self.step = Step(stage.loss, data.train, parameters, budget.learning_rate, budget.precision, noise)
-        self._graph = GraphedStep(self.step, batch_size) if graphed else None
+        self._runner = runner
+        self._take: Callable[[Tensor], None] | None = None
         self._queued = torch.zeros(0)
 
-    @property
-    def graph_fallback(self) -> str:
-        """Why the step could not be recorded as a CUDA graph; empty if it could, and without a graph."""
-        return self._graph.fallback if self._graph is not None else ""
+    def warm_up(self) -> None:
+        """Take a step whose result does not matter."""
+        self._train_mode()
+        self._runner.warm_up(self.step, torch.arange(self._batch_size, device=self.step.sums.device))
 
     def queue_epoch(self, batches: Generator) -> None:
         """Queue one pass over the training images, then the loss on the validation images.
 
         `batches` is a CPU generator that decides the order of the images.
         """
-        self.train_mode()
+        self._train_mode()
         self.step.sums.zero_()
         steps = len(self._data.train) // self._batch_size
         order = torch.randperm(len(self._data.train), generator=batches).to(self.step.sums.device)
-        take = self._graph or self.step
+        if self._take is None:
+            self._take = self._runner.prepare(self.step, self._batch_size)
         for index in order[: steps * self._batch_size].view(steps, self._batch_size):
-            take(index)
+            self._take(index)
         self._model.eval()
         validation = _mean_loss(self.stage, self._data.validation, self.step.noise)
         self._queued = torch.stack([*(self.step.sums / steps), validation])
@@ -74,7 +78,7 @@ class StageInTraining:
         losses: list[float] = self._queued.tolist()
         return losses
 
-    def train_mode(self) -> None:
+    def _train_mode(self) -> None:
         """Put the modules of the stage in training mode and all others in evaluation mode."""
         self._model.eval()
         for module in self.stage.trains:

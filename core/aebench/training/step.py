@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,7 +26,8 @@ class Step:
 
     Attributes:
         sums: (3,) float32 on the device: total, reconstruction, penalty, in nats per image, over all batches so far.
-        noise: as above; after a failed capture another generator with the same state.
+        noise: as above; after a failed CUDA capture another generator with the same state.
+        optimizer: Adam, without weight decay.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Step:
         self._loss = loss
         self._train = train
         self._precision = precision
-        self._optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
         self.sums = torch.zeros(3, device=train.images.device)
         self.noise = noise
 
@@ -50,26 +50,15 @@ class Step:
         """One step on the images at `index`, (B,) int64 on the device."""
         with arithmetic(self._precision, self.sums.device):
             loss = self._loss(self._train.x(index), self.noise)
-        self._optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
-        self._optimizer.step()
+        self.optimizer.step()
         self.sums += torch.stack([loss.total.detach(), loss.reconstruction.detach(), loss.penalty.detach()])
-
-    @contextmanager
-    def capturable(self) -> Iterator[None]:
-        """Inside, Adam is set to `capturable`; outside a capture that setting would cause a warning."""
-        for group in self._optimizer.param_groups:
-            group["capturable"] = True
-        try:
-            yield
-        finally:
-            for group in self._optimizer.param_groups:
-                group["capturable"] = False
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the optimiser; `Trainer` saves the state of the noise."""
-        return self._optimizer.state_dict()
+        return self.optimizer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._optimizer.load_state_dict(state)
+        self.optimizer.load_state_dict(state)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
@@ -14,9 +13,10 @@ from torch import Generator
 
 from aebench.contracts import Autoencoder, ImageDataset
 from aebench.errors import TrainingDiverged
-from aebench.training.cuda_graph import why_not_recordable
+from aebench.training.cuda import CudaStepRunner
 from aebench.training.records import Budget, EpochLosses, TrainingResult
 from aebench.training.stages import StageInTraining, parameter_count, stages_within
+from aebench.training.step_runner import StepRunner
 
 
 class Trainer:
@@ -50,8 +50,8 @@ class Trainer:
         self._losses: list[EpochLosses] = []
         self._seconds = 0.0
         self._epoch_started = 0.0
-        self._graph_fallback: str | None = None  # None until it is known
-        self._stream = _own_stream(data.train.images.device)
+        self._runner = step_runner(data.train.images.device)
+        self._is_warm = False
 
     @property
     def done(self) -> bool:
@@ -69,11 +69,12 @@ class Trainer:
 
     def start_epoch(self) -> None:
         """Queue the work of the next epoch; on the CPU, run it."""
-        with self._on_stream():
+        with self._runner.context():
             if self._stage is None:
                 self._begin_stage()
             assert self._stage is not None
-            self._epoch_started = self._clock()
+            self._runner.synchronize()
+            self._epoch_started = time.perf_counter()
             self._stage.queue_epoch(self._batches)
 
     def finish_epoch(self) -> EpochLosses:
@@ -83,7 +84,7 @@ class Trainer:
             TrainingDiverged: the loss is not finite.
         """
         assert self._stage is not None, "no epoch was started"
-        with self._on_stream():
+        with self._runner.context():
             losses = EpochLosses(len(self._losses) + 1, self._stage.stage.name, *self._stage.epoch_losses())
         self._seconds += time.perf_counter() - self._epoch_started
         if not all(map(isfinite, (losses.total, losses.reconstruction, losses.penalty))):
@@ -102,7 +103,7 @@ class Trainer:
             images_seen=steps * self._batch_size,
             optimizer_steps=steps,
             parameters=parameter_count(self._model),
-            graph_fallback=self._graph_fallback or "",
+            graph_fallback=self._runner.fallback,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -128,7 +129,7 @@ class Trainer:
         self._losses = [EpochLosses(**losses) for losses in state["losses"]]
         self._seconds = state["seconds"]
         if state["optimizer"] is not None:
-            with self._on_stream():
+            with self._runner.context():
                 self._begin_stage()
                 assert self._stage is not None
                 self._stage.step.load_state_dict(state["optimizer"])
@@ -151,12 +152,12 @@ class Trainer:
         return len(self._stages), 0
 
     def _begin_stage(self) -> None:
-        if self._graph_fallback is None:
-            self._graph_fallback = self._warm_up()
+        if not self._is_warm:
+            self._warm_up()
+            self._is_warm = True
         stage = self._stages[self._position()[0]]
-        graphed = self._stream is not None and not self._graph_fallback
         self._stage = StageInTraining(
-            self._model, stage, self._data, self._budget, self._batch_size, self._noise, graphed
+            self._model, stage, self._data, self._budget, self._batch_size, self._noise, self._runner
         )
 
     def _end_stage(self) -> None:
@@ -164,42 +165,18 @@ class Trainer:
         assert self._stage is not None
         self._stage.close()
         self._noise = self._stage.step.noise
-        self._graph_fallback = self._graph_fallback or self._stage.graph_fallback
         self._stage = None
 
-    def _warm_up(self) -> str:
-        """Take one step of every stage on a copy, so that the first epoch does not include lazy initialisation.
-
-        Returns:
-            On CUDA, why a step cannot be recorded; empty if no reason is known, and on the CPU.
-        """
-        twin, device = copy.deepcopy(self._model), self._noise.device
-        noise, index = Generator(device).manual_seed(0), torch.arange(self._batch_size, device=device)
+    def _warm_up(self) -> None:
+        """Take a step of every stage on a copy, so that the first epoch does not include lazy initialisation."""
+        twin, noise = copy.deepcopy(self._model), Generator(self._noise.device).manual_seed(0)
         budget = replace(self._budget, learning_rate=0.0)
-        fallback = ""
         for stage in stages_within(twin, budget.epochs):
-            in_training = StageInTraining(twin, stage, self._data, budget, self._batch_size, noise, graphed=False)
-            in_training.train_mode()
-            in_training.step(index)
-            if device.type == "cuda" and not fallback:
-                fallback = why_not_recordable(in_training.step, index)
+            in_training = StageInTraining(twin, stage, self._data, budget, self._batch_size, noise, self._runner)
+            in_training.warm_up()
             in_training.close()
-        return fallback
-
-    def _on_stream(self) -> AbstractContextManager[object]:
-        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
-
-    def _clock(self) -> float:
-        """The time in seconds after all queued work of this training is done."""
-        if self._stream is not None:
-            self._stream.synchronize()
-        return time.perf_counter()
 
 
-def _own_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """On CUDA, a new stream that runs after the work already queued on the current one; else None."""
-    if device.type != "cuda":
-        return None
-    stream = torch.cuda.Stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    return stream
+def step_runner(device: torch.device) -> StepRunner:
+    """Runs the steps of one training on this device."""
+    return CudaStepRunner(device) if device.type == "cuda" else StepRunner()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator
 
-from aebench.training.cuda_graph import STEPS_BEFORE_CAPTURE, GraphedStep, cuda_graph
+from aebench.training.cuda import STEPS_BEFORE_CAPTURE, GraphedStep, capturable, cuda_graph
 from aebench.training.fitting import fit
 from aebench.training.step import Step
 
@@ -95,11 +95,11 @@ def test_a_failed_recording_changes_no_result(build, digits):
 
 def test_adam_is_capturable_only_during_a_capture(build, digits):
     step = _step(build("vanilla"), digits)
-    settings = step._optimizer.param_groups[0]
+    settings = step.optimizer.param_groups[0]
     seen = []
 
     def capture():
-        with step.capturable():
+        with capturable(step.optimizer):
             seen.append(settings["capturable"])
             raise RuntimeError("capture failed")
 
