@@ -22,6 +22,7 @@ from aebench.contracts import Autoencoder, ImageDataset, Loss, Split
 from aebench.registry.loading import create_registry
 from aebench.training import fast_products
 from aebench.training.fitting import fit
+from aebench.training.records import Budget
 from benchmarks.baseline import BATCH_SIZE
 from benchmarks.measuring import Spread
 from benchmarks.runner import Runner
@@ -87,8 +88,6 @@ def _seconds(model: Autoencoder, data: ImageDataset) -> float:
     torch.set_num_threads(1)
     batches, noise = Generator().manual_seed(1), Generator().manual_seed(2)
     try:
-        return fit(
-            model, data, epochs=1, batch_size=BATCH_SIZE, learning_rate=1e-3, batches=batches, noise=noise
-        ).seconds
+        return fit(model, data, Budget(1, BATCH_SIZE), batches=batches, noise=noise).seconds
     finally:
         torch.set_num_threads(threads)

@@ -18,6 +18,7 @@ from aebench.planning.seeds import splits_seed
 from aebench.registry.loading import create_registry
 from aebench.registry.records import Registry
 from aebench.training.fitting import fit
+from aebench.training.records import Budget
 
 
 @pytest.fixture(autouse=True)
@@ -67,9 +68,7 @@ def train() -> Callable[..., Autoencoder]:
         fit(
             model,
             data,
-            epochs=epochs,
-            batch_size=64,
-            learning_rate=1e-3,
+            Budget(epochs, batch_size=64),
             batches=Generator().manual_seed(1),
             noise=Generator().manual_seed(2),
         )

@@ -7,7 +7,7 @@ from math import prod
 import torch
 from torch import Generator, Tensor, nn
 
-from aebench.contracts import AebenchError, Autoencoder, AutoencoderRecord, Params, hookimpl, to_unit_interval
+from aebench.contracts import AebenchError, Autoencoder, AutoencoderRecord, Params, Stage, hookimpl, to_unit_interval
 
 HALF_GREY_LEVEL = 1 / 510  # of 8-bit images; decoded pixels keep this distance from 0 and 1, so that logits are finite
 
@@ -39,7 +39,10 @@ class PCA(Autoencoder):
         self.register_buffer("mean", torch.zeros(pixels))
         self.register_buffer("components", nn.init.orthogonal_(torch.empty(latent_dim, pixels)))
 
-    def fit(self, images: Tensor, generator: Generator) -> None:
+    def stages(self, epochs: int) -> tuple[Stage, ...]:
+        return (Stage("closed form", fit=self._fit),)
+
+    def _fit(self, images: Tensor, generator: Generator) -> None:
         """Compute mean and leading components of images (N, C, H, W) uint8.
 
         Raises:

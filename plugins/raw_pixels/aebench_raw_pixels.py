@@ -7,7 +7,7 @@ from math import prod
 import torch
 from torch import Generator, Tensor
 
-from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Params, hookimpl, to_unit_interval
+from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Params, Stage, hookimpl, to_unit_interval
 
 STORED_IMAGES = 4096  # to sample from
 LOGIT_EPS = 1e-6  # keeps the logits finite
@@ -28,7 +28,10 @@ class RawPixels(Autoencoder):
         self.register_buffer("stored_images", torch.zeros(STORED_IMAGES, *input_shape, dtype=torch.uint8))
         self.register_buffer("stored_count", torch.tensor(1))
 
-    def fit(self, images: Tensor, generator: Generator) -> None:
+    def stages(self, epochs: int) -> tuple[Stage, ...]:
+        return (Stage("stored images", fit=self._fit),)
+
+    def _fit(self, images: Tensor, generator: Generator) -> None:
         """Store a random subset of images (N, C, H, W) uint8."""
         chosen = torch.randperm(len(images), generator=generator, device=generator.device)[:STORED_IMAGES]
         self.stored_images[: len(chosen)] = images.index_select(0, chosen)

@@ -13,6 +13,7 @@ from aebench.contracts import (
     Loss,
     Params,
     Stage,
+    Update,
     binary_cross_entropy,
     hookimpl,
 )
@@ -55,11 +56,14 @@ class Stacked(Autoencoder):
             Stage(
                 name=f"pair {pair + 1} of {self.depth}",
                 epochs=each + (pair < remainder),
-                loss=partial(self._pair_loss, pair),
-                trains=(self.encoder.blocks[pair], self.decoder.blocks[self.depth - 1 - pair]),
+                updates=(self._update(pair),),
             )
             for pair in range(self.depth)
         )
+
+    def _update(self, pair: int) -> Update:
+        layers = self.encoder.blocks[pair], self.decoder.blocks[self.depth - 1 - pair]
+        return Update(partial(self._pair_loss, pair), layers)
 
     def _pair_loss(self, pair: int, x: Tensor, generator: Generator) -> Loss:
         """Loss of one pair of layers, counted from the outside; the outer pairs are frozen."""

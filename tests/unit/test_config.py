@@ -2,6 +2,7 @@
 
 import pytest
 
+from aebench.contracts import OptimizerSpec
 from aebench.errors import AebenchError
 from aebench.planning.benchmark import load_benchmark
 
@@ -31,7 +32,7 @@ def test_a_file_with_labels_parameters_and_profiles(registry, tmp_path):
           - {name: stacked, label: stacked_pixels, params: {objective: pixels}}
         tasks: [reconstruction, {name: interpolation, params: {pairs: 5}}]
         seeds: 3
-        training: {epochs: 7, learning_rate: 0.01}
+        training: {epochs: 7, optimizer: {name: adamw, learning_rate: 0.01, schedule: cosine}}
         profiles: {general: {latent_dim: 3}}
         """,
     )
@@ -43,7 +44,7 @@ def test_a_file_with_labels_parameters_and_profiles(registry, tmp_path):
     assert benchmark.models[1].params.objective == "pixels"
     assert benchmark.tasks[1].params.pairs == 5
     assert benchmark.config.training.epochs == 2  # the option wins
-    assert benchmark.config.training.learning_rate == 0.01
+    assert benchmark.config.training.optimizer == OptimizerSpec(name="adamw", learning_rate=0.01, schedule="cosine")
     assert benchmark.config.all_profiles["general"].latent_dim == 3
     assert benchmark.config.all_profiles["anomaly"].latent_dim == 2
 
@@ -83,7 +84,19 @@ def test_all_mistakes_at_once_in_sections_and_in_a_plugins_parameters(registry, 
         ("models: [{name: beta_vae_strict, params: {beta: -1}}]", r"models\[0\].params.beta: input should be greater"),
         ("training: {epochs: 0}", "training.epochs: input should be greater than 0, got 0"),
         ("training: {batch_size: 1}", "training.batch_size: input should be greater than 1"),
-        ("training: {learning_rate: .inf}", "training.learning_rate"),
+        ("training: {optimizer: {learning_rate: .inf}}", "training.optimizer.learning_rate"),
+        ("training: {optimizer: lion}", "training.optimizer.name: input should be 'adam', 'adamw', 'sgd' or 'rmsprop'"),
+        ("training: {optimizer: {momentum: 0.9}}", "training.optimizer: adam has no momentum; sgd and rmsprop have$"),
+        (
+            "training: {optimizer: {schedule: linear}}",
+            "optimizer.schedule: 'name' should be one of 'constant', 'cosine'",
+        ),
+        ("training: {optimizer: {schedule: {every: 3}}}", "training.optimizer.schedule: 'name' is required"),
+        ("training: {optimizer: {schedule: step}}", "training.optimizer.schedule.step.every: is required"),
+        (
+            "training: {optimizer: {schedule: {name: cosine, finl: 0}}}",
+            r"schedule.cosine.finl: unknown key; did you mean 'final'\? Known: name, final",
+        ),
         ("seeds: true", "seeds: input should be a valid integer"),
         ("profiles: {general: {latent: 3}}", r"profiles.general.latent: unknown key; did you mean 'latent_dim'\?"),
         ("dataset: npz", "dataset.params.path: is required"),

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Generator
 
+from aebench.contracts import OptimizerSpec, Update
 from aebench.training.cuda import STEPS_BEFORE_CAPTURE, GraphedStep, capturable, cuda_graph
 from aebench.training.fitting import fit
+from aebench.training.records import Budget
 from aebench.training.step import Step
 
 STEPS = STEPS_BEFORE_CAPTURE + 4
@@ -16,7 +18,7 @@ STEPS = STEPS_BEFORE_CAPTURE + 4
 def _step(model, digits, device="cpu"):
     model.train()
     noise = Generator(device).manual_seed(3)
-    return Step(model.loss, digits.train, list(model.parameters()), 1e-3, "fp32", noise)
+    return Step([Update(model.loss, (model,))], digits.train, OptimizerSpec(), "fp32", noise)
 
 
 def _batches(device="cpu"):
@@ -95,11 +97,11 @@ def test_a_failed_recording_changes_no_result(build, digits):
 
 def test_adam_is_capturable_only_during_a_capture(build, digits):
     step = _step(build("vanilla"), digits)
-    settings = step.optimizer.param_groups[0]
+    settings = step.optimizers[0].param_groups[0]
     seen = []
 
     def capture():
-        with capturable(step.optimizer):
+        with capturable(step.optimizers):
             seen.append(settings["capturable"])
             raise RuntimeError("capture failed")
 
@@ -157,6 +159,6 @@ def test_a_loss_that_reads_values_is_trained_without_a_graph(build, digits):
 def test_a_loss_that_waits_for_the_device_is_detected_before_a_recording(build, digits):
     model = _with_values_read(build("vanilla").cuda())
     generators = {"batches": Generator().manual_seed(1), "noise": Generator("cuda").manual_seed(2)}
-    result = fit(model, digits.to("cuda"), epochs=1, batch_size=64, learning_rate=1e-3, **generators)
+    result = fit(model, digits.to("cuda"), Budget(1, 64), **generators)
     assert "synchroniz" in result.graph_fallback
     assert torch.cuda.get_sync_debug_mode() == 0

@@ -8,8 +8,9 @@ from torch import Generator
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional
 
-from aebench.contracts import SelfFitting, binary_cross_entropy
+from aebench.contracts import binary_cross_entropy
 from aebench.training.fitting import fit
+from aebench.training.records import Budget
 
 SHAPE = (1, 8, 8)
 
@@ -19,11 +20,12 @@ def x():
     return torch.rand(32, *SHAPE, generator=Generator().manual_seed(0))
 
 
-def test_exactly_the_models_without_trainable_parameters_fit_themselves(build, registry):
+def test_exactly_the_models_without_trainable_parameters_are_fitted_in_closed_form(build, registry):
     for name in registry.autoencoders:
         model = build(name)
         trainable = any(parameter.requires_grad for parameter in model.parameters())
-        assert isinstance(model, SelfFitting) != trainable, name
+        (fitted,) = {stage.fit is not None for stage in model.stages(3)}
+        assert fitted != trainable, name
 
 
 def test_reconstruction_loss_is_summed_over_pixels_and_averaged_over_the_batch(build, x):
@@ -142,8 +144,7 @@ def test_a_stage_of_the_stacked_autoencoder_leaves_frozen_layers_untouched(build
         if losses.epoch % 2 == 0:
             snapshots.append(_snapshot(model))
 
-    settings = {"batch_size": 64, "learning_rate": 1e-3, "on_epoch": after_stage}
-    fit(model, digits, epochs=6, batches=Generator().manual_seed(0), noise=Generator(), **settings)
+    fit(model, digits, Budget(6, 64), batches=Generator().manual_seed(0), noise=Generator(), on_epoch=after_stage)
     assert len(snapshots) == 4
     for pair, (before, after) in enumerate(pairwise(snapshots)):
         own = (f"encoder.blocks.{pair}.", f"decoder.blocks.{2 - pair}.")
@@ -157,12 +158,15 @@ def test_stacked_objectives(build, x):
     codes, pixels = build("stacked", objective="codes").eval(), build("stacked", objective="pixels").eval()
     encoded = codes.encoder.blocks[0](x.flatten(1))
     decoded = codes.decoder.blocks[1](codes.encoder.blocks[1](encoded))
-    inner = codes.stages(3)[1].loss(x, Generator()).total
+    inner = codes.stages(3)[1].updates[0].loss(x, Generator()).total
     torch.testing.assert_close(inner, (decoded - encoded).square().sum(dim=1).mean())
     through = pixels.decoder.blocks[2](decoded).view_as(x)
-    torch.testing.assert_close(pixels.stages(3)[1].loss(x, Generator()).total, binary_cross_entropy(through, x).mean())
     torch.testing.assert_close(
-        codes.stages(3)[0].loss(x, Generator()).total, pixels.stages(3)[0].loss(x, Generator()).total
+        pixels.stages(3)[1].updates[0].loss(x, Generator()).total, binary_cross_entropy(through, x).mean()
+    )
+    torch.testing.assert_close(
+        codes.stages(3)[0].updates[0].loss(x, Generator()).total,
+        pixels.stages(3)[0].updates[0].loss(x, Generator()).total,
     )
 
 

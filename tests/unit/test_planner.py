@@ -59,7 +59,7 @@ def test_the_same_benchmark_gives_the_same_plan(lay_out):
     [
         {"training": {"epochs": 61}},
         {"training": {"batch_size": 32}},
-        {"training": {"learning_rate": 0.002}},
+        {"training": {"optimizer": {"learning_rate": 0.002}}},
         {"seed": 43},
         {"profiles": {"general": {"latent_dim": 19}, "anomaly": {"latent_dim": 2, "held_out": 2}}},
         {"models": [{"name": "stacked", "params": {"objective": "pixels"}}]},

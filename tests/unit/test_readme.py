@@ -9,6 +9,7 @@ from typer.main import get_command
 
 from aebench.cli import app
 from aebench.planning.benchmark import load_benchmark
+from aebench.planning.config import BenchmarkConfig
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -48,11 +49,13 @@ def test_every_task_and_its_metrics_are_documented(registry):
         assert row.split("|")[2].strip().startswith(f"`{plugin.record.primary.name}`")
 
 
-def test_the_configuration_example_is_valid(registry, tmp_path):
-    (example,) = re.findall(r"```yaml\n(.*?)```", COMMANDS_PAGE, re.DOTALL)
+@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", COMMANDS_PAGE, re.DOTALL))
+def test_the_configuration_examples_are_valid(registry, tmp_path, example):
     (tmp_path / "bench.yaml").write_text(example)
     benchmark = load_benchmark(registry, tmp_path / "bench.yaml")
-    assert len(benchmark.models) == len(yaml.safe_load(example)["models"])
+    models = yaml.safe_load(example).get("models")
+    assert models is None or len(benchmark.models) == len(models)
+    assert benchmark.config != BenchmarkConfig()
 
 
 def test_links_and_pictures_of_the_readme_exist():

@@ -8,19 +8,17 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Generator
 
-from aebench.contracts import Autoencoder, SelfFitting, Split, Stage
+from aebench.contracts import Autoencoder, Loss, OptimizerSpec, Split, Stage, Update
 from aebench.errors import BudgetExceeded, TrainingDiverged
 from aebench.training.fitting import fit
 from aebench.training.records import Budget
 from aebench.training.step_runner import StepRunner
 from aebench.training.trainer import Trainer
 
-SETTINGS = {"batch_size": 64, "learning_rate": 1e-3}
-
 
 def _fit(model, data, epochs=2, **more):
-    generators = {"batches": Generator().manual_seed(1), "noise": Generator().manual_seed(2)}
-    return fit(model, data, epochs=epochs, **SETTINGS, **generators, **more)
+    noise = Generator(data.train.images.device).manual_seed(2)
+    return fit(model, data, Budget(epochs, 64, **more), batches=Generator().manual_seed(1), noise=noise)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +126,9 @@ class Principal(Autoencoder):
         self.register_buffer("mean", torch.zeros(pixels))
         self.register_buffer("components", torch.zeros(latent_dim, pixels))
 
+    def stages(self, epochs):
+        return (Stage("closed form", fit=self.fit),)
+
     def fit(self, images, generator):
         pca = PCA(self.latent_dim, random_state=generator.initial_seed() % 2**32).fit(images.flatten(1).numpy() / 255)
         self.mean.copy_(torch.from_numpy(pca.mean_))
@@ -140,9 +141,8 @@ class Principal(Autoencoder):
         return torch.logit((z @ self.components + self.mean).clamp(1e-4, 1 - 1e-4)).unflatten(1, self.input_shape)
 
 
-def test_a_model_without_gradients_fits_itself(digits):
+def test_a_model_without_gradients_is_fitted_in_closed_form(digits):
     model = Principal((1, 8, 8), 20)
-    assert isinstance(model, SelfFitting)
     result = _fit(model, digits)
     assert result.epochs == ()
     x = digits.test.x()
@@ -162,7 +162,8 @@ class TooManyEpochs(Autoencoder):
 
     def stages(self, epochs):
         each = epochs * self.factor // 2
-        return Stage("first", each, self.loss, (self,)), Stage("second", each, self.loss, (self,))
+        update = Update(self.loss, (self,))
+        return Stage("first", each, (update,)), Stage("second", each, (update,))
 
 
 def test_stages_that_exceed_the_budget_raise_an_error_with_both_numbers(digits):
@@ -201,9 +202,137 @@ def test_the_result_counts_steps_images_and_parameters(build, digits):
     assert (closed.images_seen, closed.optimizer_steps) == (len(digits.train), 0)
 
 
+class Adversarial(Autoencoder):
+    """Two updates on every batch: the reconstruction by encoder and decoder, and a critic of codes by a critic."""
+
+    def __init__(self, build):
+        base = build("vanilla")
+        super().__init__(base.input_shape, base.latent_dim, base.encoder, base.decoder)
+        self.critic = torch.nn.Linear(self.latent_dim, 1)
+
+    def loss(self, x, generator):
+        loss = super().loss(x, generator)
+        penalty = self.critic(self.encode(x)).square().mean()
+        return Loss(loss.reconstruction + penalty, loss.reconstruction, penalty)
+
+    def critic_loss(self, x, generator):
+        total = (self.critic(self.encode(x)) - 3).square().mean()
+        return Loss(total, total.new_zeros(()), total)
+
+    def stages(self, epochs):
+        critic = Update(self.critic_loss, (self.critic,), OptimizerSpec(name="sgd", learning_rate=0.1))
+        return (Stage("end to end", epochs, (Update(self.loss, (self.encoder, self.decoder)), critic)),)
+
+
+def test_every_update_trains_its_own_modules_with_its_own_optimiser(build, digits):
+    model, twin = Adversarial(build), Adversarial(build)
+    twin.load_state_dict(model.state_dict())
+    few = replace(digits, train=Split(digits.train.images[:64]))
+    result = _fit(model, few, epochs=1)
+    assert (result.optimizer_steps, result.images_seen) == (2, 64)
+    x = few.train.x(torch.randperm(64, generator=Generator().manual_seed(1)))
+    twin.train()
+    networks = [*twin.encoder.parameters(), *twin.decoder.parameters()]
+    for loss, optimizer, parameters in (
+        (twin.loss, torch.optim.Adam(networks, lr=1e-3), networks),
+        (twin.critic_loss, torch.optim.SGD(twin.critic.parameters(), lr=0.1), list(twin.critic.parameters())),
+    ):
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(loss(x, Generator()).total, parameters), strict=True
+        ):
+            parameter.grad = gradient
+        optimizer.step()
+    for (name, found), expected in zip(model.state_dict().items(), twin.state_dict().values(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, msg=name)
+
+
+class CriticDiverges(Adversarial):
+    def critic_loss(self, x, generator):
+        loss = super().critic_loss(x, generator)
+        return replace(loss, total=loss.total + float("inf"))
+
+
+def test_a_diverging_second_update_raises(build, digits):
+    with pytest.raises(TrainingDiverged, match=r"became inf in epoch 1 \(end to end, update 2\)"):
+        _fit(CriticDiverges(build), digits)
+
+
+class Prepared(Autoencoder):
+    """Fitted twice in closed form, before and after its training by gradients; counts its epochs in a buffer."""
+
+    def __init__(self, build):
+        base = build("vanilla")
+        super().__init__(base.input_shape, base.latent_dim, base.encoder, base.decoder)
+        self.register_buffer("fits", torch.zeros(2))
+        self.register_buffer("schedule", torch.zeros(2))
+
+    def on_epoch(self, epoch, epochs):
+        self.schedule.copy_(torch.tensor([epoch, epochs]))
+
+    def stages(self, epochs):
+        return (
+            Stage("before", fit=lambda images, generator: self._fit(0, images, generator)),
+            Stage("end to end", epochs, (Update(self.loss, (self,)),)),
+            Stage("after", fit=lambda images, generator: self._fit(1, images, generator)),
+        )
+
+    def _fit(self, number, images, generator):
+        assert images.dtype == torch.uint8
+        self.fits[number] = torch.rand((), generator=generator) + self.fits.sum()
+
+
+def test_fits_and_epochs_take_turns_in_the_order_of_the_stages(build, digits):
+    model = Prepared(build)
+    trainer, turns = _trainer(model, digits, epochs=2), []
+    while not trainer.done:
+        losses = trainer.run_epoch()
+        turns.append((losses and losses.epoch, bool(model.fits[0]), bool(model.fits[1]), model.schedule.tolist()))
+    assert turns == [
+        (None, True, False, [0, 0]),
+        (1, True, False, [0, 2]),
+        (2, True, False, [1, 2]),
+        (None, True, True, [1, 2]),
+    ]
+    assert model.fits[1] > model.fits[0]
+    steps = len(digits.train) // 64
+    assert trainer.result().images_seen == 2 * steps * 64 + 2 * len(digits.train)
+
+
+SCHEDULED = OptimizerSpec(name="adamw", weight_decay=0.01, warm_up=2, schedule="cosine")
+
+
+@pytest.mark.parametrize("done", range(5))
+def test_a_training_with_fits_and_a_schedule_resumes_with_identical_results(build, digits, done):
+    def trainer(model):
+        budget = Budget(3, 64, SCHEDULED)
+        return Trainer(model, digits, budget, Generator().manual_seed(1), Generator().manual_seed(2))
+
+    whole, resumed = Prepared(build), Prepared(build)
+    expected, first, second = trainer(whole), trainer(Prepared(build)), trainer(resumed)
+    while not expected.done:
+        expected.run_epoch()
+    for _ in range(done):
+        first.run_epoch()
+    second.load_state_dict(first.state_dict())
+    while not second.done:
+        second.run_epoch()
+    assert second.result().epochs == expected.result().epochs
+    assert second.result().optimizer_steps == expected.result().optimizer_steps
+    _assert_equal(_weights(resumed), _weights(whole))
+
+
+def test_the_schedule_changes_the_training(build, digits):
+    constant, falling = build("vanilla"), build("vanilla")
+    _fit(constant, digits, epochs=3)
+    _fit(falling, digits, epochs=3, optimizer=OptimizerSpec(schedule={"name": "step", "every": 1}))
+    first = [_fit(build("vanilla"), digits, epochs=1).epochs for _ in range(2)]
+    assert first[0] == first[1]
+    assert any(not torch.equal(a, b) for a, b in zip(_weights(constant), _weights(falling), strict=True))
+
+
 def _trainer(model, data, epochs=6):
     generators = Generator().manual_seed(1), Generator(data.train.images.device).manual_seed(2)
-    return Trainer(model, data, Budget(epochs, 64, 1e-3), *generators)
+    return Trainer(model, data, Budget(epochs, 64), *generators)
 
 
 def _weights(model):
@@ -239,7 +368,7 @@ def test_a_training_resumes_from_its_state_with_identical_results(build, digits,
 
 
 def test_trainings_that_take_turns_give_the_results_of_trainings_alone(build, digits, registry):
-    names = [name for name in registry.autoencoders if not isinstance(build(name), SelfFitting)]
+    names = [name for name in registry.autoencoders if any(stage.updates for stage in build(name).stages(3))]
     alone, concurrent = ({name: build(name) for name in names} for _ in range(2))
     expected = {name: _fit(model, digits, epochs=3).epochs for name, model in alone.items()}
     trainers = {name: _trainer(model, digits, epochs=3) for name, model in concurrent.items()}
@@ -287,7 +416,7 @@ def test_trainings_on_their_own_streams_give_the_results_of_trainings_alone(buil
 
     def trainer(name):
         generators = Generator().manual_seed(1), Generator("cuda").manual_seed(2)
-        return Trainer(build(name).cuda(), data, Budget(3, 64, 1e-3, precision), *generators)
+        return Trainer(build(name).cuda(), data, Budget(3, 64, precision=precision), *generators)
 
     expected, concurrent = ({name: trainer(name) for name in names} for _ in range(2))
     for one in expected.values():
@@ -310,8 +439,7 @@ def test_trainings_on_their_own_streams_give_the_results_of_trainings_alone(buil
 def test_a_training_on_cuda_agrees_with_one_on_the_cpu(build, digits, name):
     on_cpu = _fit(build(name), digits).epochs[-1].total
     model = build(name).cuda()
-    generators = {"batches": Generator().manual_seed(1), "noise": Generator("cuda").manual_seed(2)}
-    on_cuda = fit(model, digits.to("cuda"), epochs=2, **SETTINGS, **generators).epochs[-1].total
+    on_cuda = _fit(model, digits.to("cuda")).epochs[-1].total
     assert on_cuda == pytest.approx(on_cpu, rel=0.03)
 
 

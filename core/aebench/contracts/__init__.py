@@ -4,12 +4,10 @@ from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages, Split, 
 from aebench.contracts.models import (
     Autoencoder,
     Code,
-    Loss,
-    SelfFitting,
-    Stage,
     binary_cross_entropy,
     straight_line,
 )
+from aebench.contracts.optimizers import OptimizerSpec
 from aebench.contracts.records import (
     AutoencoderRecord,
     Capability,
@@ -18,6 +16,7 @@ from aebench.contracts.records import (
     StudyRecord,
     TaskRecord,
 )
+from aebench.contracts.stages import Loss, Stage, Update
 from aebench.contracts.studies import Claim, Measured, Procedure, PublishedFigures
 from aebench.contracts.tasks import Animation, Context, Evaluation, Metric, ReferenceClassifier, Skip, Table
 from aebench.errors import AebenchError, NotMeasured
@@ -40,18 +39,19 @@ __all__ = [
     "Measured",
     "Metric",
     "NotMeasured",
+    "OptimizerSpec",
     "Params",
     "Procedure",
     "PublishedFigures",
     "RawImages",
     "ReferenceClassifier",
-    "SelfFitting",
     "Skip",
     "Split",
     "Stage",
     "StudyRecord",
     "Table",
     "TaskRecord",
+    "Update",
     "binary_cross_entropy",
     "hookimpl",
     "straight_line",

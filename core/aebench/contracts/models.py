@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from aebench.contracts.stages import Loss, Stage, Update
 from aebench.errors import AebenchError
 
 
@@ -24,38 +24,6 @@ class Code:
 
     z: Tensor
     penalty: Tensor
-
-
-@dataclass(frozen=True)
-class Loss:
-    """The training loss and its parts, scalars in nats per image; `total` is minimised."""
-
-    total: Tensor
-    reconstruction: Tensor
-    penalty: Tensor
-
-
-StageLoss = Callable[[Tensor, Generator], Loss]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of the training: which modules are trained, with which loss, for how many epochs.
-
-    The modules in `trains` are in training mode and receive gradients. Every other module is frozen during the
-    stage: evaluation mode, no gradients, unchanged batch-norm statistics.
-
-    Attributes:
-        name: shown in the progress display.
-        epochs: passes over the training images; a stage of 0 epochs is left out.
-        loss: (x, generator) -> Loss, with x (B, *input_shape) float32 in [0, 1].
-        trains: the modules whose parameters and buffers change.
-    """
-
-    name: str
-    epochs: int
-    loss: StageLoss
-    trains: tuple[nn.Module, ...]
 
 
 def binary_cross_entropy(logits: Tensor, x: Tensor) -> Tensor:
@@ -81,7 +49,7 @@ class Autoencoder(nn.Module):
 
     A training step must be a pure function of parameters, buffers, batch and noise: no Python branch on values, no
     `.item()`, no counter in an attribute. On CUDA the step is recorded as a graph after its first calls; the graph is
-    then replayed without running Python. A schedule belongs in a buffer that is changed in place, or in stages.
+    then replayed without running Python. A schedule belongs in `on_epoch`, which changes buffers in place.
 
     Args:
         input_shape: (C, H, W) of one image.
@@ -136,7 +104,15 @@ class Autoencoder(nn.Module):
 
         The epochs of all stages together must not exceed `epochs`; a training whose stages ask for more fails.
         """
-        return (Stage("end to end", epochs, self.loss, (self,)),)
+        return (Stage("end to end", epochs, (Update(self.loss, (self,)),)),)
+
+    def on_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before each epoch, outside the recorded step: the place to change buffers in place by a schedule.
+
+        Args:
+            epoch: 0, 1, ... across all stages.
+            epochs: of all stages together.
+        """
 
     def embed(self, x: Tensor, stochastic: bool = False, generator: Generator | None = None) -> Tensor:
         """Latent codes: (B, *input_shape) in [0, 1] -> (B, latent_dim)."""
@@ -181,14 +157,3 @@ def straight_line(start: Tensor, end: Tensor, steps: int) -> Tensor:
     """Linear interpolation between rows: (B, D), (B, D) -> (B, steps, D), both ends included."""
     weight = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[None, :, None]
     return torch.lerp(start[:, None, :], end[:, None, :], weight)
-
-
-@runtime_checkable
-class SelfFitting(Protocol):
-    """A model that is fitted in closed form instead of by gradients, such as PCA; its stages are not used.
-
-    It stores what it learns in buffers that have their final shapes after `build`, so that it can be saved and loaded.
-    """
-
-    def fit(self, images: Tensor, generator: Generator) -> None:
-        """Fit the model to all training images: (N, *input_shape) uint8 in 0..255, on the model's device."""

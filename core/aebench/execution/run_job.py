@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from safetensors.torch import load_file
 
-from aebench.contracts import Autoencoder, ImageDataset, ReferenceClassifier, SelfFitting
+from aebench.contracts import Autoencoder, ImageDataset, ReferenceClassifier
 from aebench.errors import AebenchError
 from aebench.evaluation.evaluate import evaluate
 from aebench.evaluation.reference_classifier import load_reference_classifier
@@ -20,8 +20,7 @@ from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, WEIGHTS, Job
 from aebench.planning.cells import CellResult
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.registry.records import Registry
-from aebench.training.building import build_model, build_trainer, noise_generator, weights_of
-from aebench.training.fitting import fit_in_closed_form
+from aebench.training.building import build_model, build_trainer, weights_of
 from aebench.training.records import TrainingResult
 
 Artifacts = dict[str, Ref]
@@ -90,17 +89,14 @@ class JobRunner:
     ) -> Generator[None, None, tuple[TrainingResult, Artifacts]]:
         data = self._data(job.inputs[DATA], spec.held_out)
         model = self._build(spec, data)
-        if isinstance(model, SelfFitting):
-            yield  # other jobs queue their work first, because a fit cannot be interrupted
-            result = fit_in_closed_form(model, data.train, noise_generator(spec, self._device))
-        else:
-            trainer = build_trainer(model, data, spec, self._device)
-            while not trainer.done:
-                trainer.start_epoch()
-                yield
-                emit(Progress(job.id, trainer.finish_epoch()))
-            result = trainer.result()
-        return result, {WEIGHTS: self._artifacts.put(weights_of(model))}
+        trainer = build_trainer(model, data, spec, self._device)
+        while not trainer.done:
+            trainer.start_epoch()
+            yield
+            losses = trainer.finish_epoch()
+            if losses is not None:
+                emit(Progress(job.id, losses))
+        return trainer.result(), {WEIGHTS: self._artifacts.put(weights_of(model))}
 
     def _evaluate(self, job: Job, spec: EvaluationSpec) -> tuple[CellResult, Artifacts]:
         training, task = spec.training, self._registry.task(spec.task).record

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from aebench.contracts import OptimizerSpec
+
 Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -59,13 +61,13 @@ class TrainingSettings(_Section):
     Attributes:
         epochs: passes over the training images.
         batch_size: images in a batch; None for the data set's own.
-        learning_rate: of Adam.
+        optimizer: by name, or with its settings; a model's own optimiser, if it names one, is used instead.
         precision: of the matrix products in training: fp32, bf16, or auto for bf16 where a CPU has it in hardware.
     """
 
     epochs: int = Field(default=60, gt=0)
     batch_size: int | None = Field(default=None, gt=1)
-    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    optimizer: Annotated[OptimizerSpec, BeforeValidator(as_choice)] = OptimizerSpec()
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
 
 

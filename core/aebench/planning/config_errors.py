@@ -67,9 +67,15 @@ def _describe(model: type[BaseModel], detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         known = _fields_at(model, detail["loc"][:-1])
         return f"unknown key{did_you_mean(str(detail['loc'][-1]), known)} Known: {', '.join(known) or 'none'}"
-    message = str(detail["msg"])
     if detail["type"] == "missing":
         return "is required"
+    if detail["type"] == "value_error":  # raised by a validator of ours
+        return str(detail["ctx"]["error"])
+    if detail["type"] == "union_tag_invalid":
+        return f"'name' should be one of {detail['ctx']['expected_tags']}, got {detail['ctx']['tag']!r}"
+    if detail["type"] == "union_tag_not_found":
+        return f"'name' is required, got {detail['input']!r}"
+    message = str(detail["msg"])
     return f"{message[0].lower()}{message[1:]}, got {detail['input']!r}"
 
 
@@ -81,6 +87,8 @@ def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
         node = _resolve(schema, node)
         if isinstance(key, int):
             node = node.get("items", {})
+        elif "discriminator" in node:
+            node = {"$ref": node["discriminator"]["mapping"][key]}
         else:
             of_names: dict[str, Any] = next(iter(node.get("patternProperties", {}).values()), {})
             node = node.get("properties", {}).get(key) or of_names

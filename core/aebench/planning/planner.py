@@ -96,12 +96,19 @@ def _training(
         "seed": seed,
         "epochs": config.training.epochs,
         "batch_size": config.training.batch_size or dataset.batch_size,
-        "learning_rate": config.training.learning_rate,
+        "optimizer": config.training.optimizer,
         "precision": conditions.precision,
         "device_kind": conditions.device_kind,
         "suite_seed": config.seed,
     }
-    hashed = content_hash({**content, "dataset": dataset.fingerprint, "provenance": provenance})
+    hashed = content_hash(
+        {
+            **content,
+            "optimizer": config.training.optimizer.model_dump(mode="json"),
+            "dataset": dataset.fingerprint,
+            "provenance": provenance,
+        }
+    )
     return TrainingSpec(label=model.label, in_rotation=in_rotation, **content, hash=hashed)
 
 

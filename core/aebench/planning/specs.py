@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aebench.contracts import OptimizerSpec
 from aebench.planning.seeds import derive_seed
 
 
@@ -19,7 +20,7 @@ class TrainingSpec:
         profile: name of the profile; `latent_dim` and `held_out` are its content.
         in_rotation: the profile holds out several classes, each in a training of its own such as this one.
         seed: which repetition, from 0.
-        epochs, batch_size, learning_rate: the budget.
+        epochs, batch_size, optimizer: the budget.
         precision: "fp32" or "bf16", of the matrix products.
         device_kind: "cpu" or "cuda"; their results differ.
         suite_seed: what all seeds are derived from.
@@ -36,7 +37,7 @@ class TrainingSpec:
     seed: int
     epochs: int
     batch_size: int
-    learning_rate: float
+    optimizer: OptimizerSpec
     precision: str
     device_kind: str
     suite_seed: int

@@ -13,6 +13,8 @@ CHECKS = (
     training.finite_loss,
     evaluation.large_codes,
     training.gradient_reaches_every_parameter,
+    training.updates_train_only_what_they_name,
+    training.on_epoch_keeps_shapes,
     training.stages_keep_to_the_budget,
     training.training_lowers_the_loss,
     state.loading_restores_the_model,

@@ -31,6 +31,7 @@ from aebench.testing.parameters import reject_unknown_keys
 from aebench.testing.side_effects import no_global_randomness, no_leftovers, seeded_global_generators
 from aebench.testing.small_digits import small_digits, small_reference_classifier
 from aebench.training.fitting import fit
+from aebench.training.records import Budget
 
 CUSTOM_PROFILE = Profile(latent_dim=20, held_out=1)  # for a task that names a profile of the user's configuration
 EPOCHS = 3
@@ -116,9 +117,7 @@ def _trained(latent_dim: int, held_out: int | None, epochs: int) -> Autoencoder:
         fit(
             model,
             _data(held_out),
-            epochs=epochs,
-            batch_size=64,
-            learning_rate=1e-3,
+            Budget(epochs, batch_size=64),
             batches=Generator().manual_seed(1),
             noise=Generator().manual_seed(2),
         )

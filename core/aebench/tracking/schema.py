@@ -125,8 +125,12 @@ def model_params(model: Selected[AutoencoderRecord], cells: Iterable[EvaluationS
         training = cell.training
         params["model.name"] = training.model
         params |= {f"model.{name}": value for name, value in training.params.items()}
-        for name in ("epochs", "batch_size", "learning_rate", "precision", "seed"):
+        for name in ("epochs", "batch_size", "precision", "seed"):
             params[f"train.{name}"] = getattr(training, name)
+        settings = training.optimizer.model_dump()
+        schedule = settings.pop("schedule")
+        params |= {f"train.optimizer.{name}": value for name, value in settings.items()}
+        params |= {f"train.optimizer.schedule.{name}": value for name, value in schedule.items()}
         params[f"train.{training.training_key}.latent_dim"] = training.latent_dim
         params[f"train.{training.training_key}.held_out"] = training.held_out
         params |= {f"task.{cell.task}.{name}": value for name, value in cell.params.items()}

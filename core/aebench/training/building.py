@@ -30,13 +30,10 @@ def build_trainer(model: Autoencoder, data: ImageDataset, spec: TrainingSpec, de
     Raises:
         BudgetExceeded: the stages of the model need more epochs than the spec has.
     """
-    budget = Budget(spec.epochs, spec.batch_size, spec.learning_rate, spec.precision)
-    return Trainer(model, data, budget, Generator().manual_seed(spec.batches_seed), noise_generator(spec, device))
-
-
-def noise_generator(spec: TrainingSpec, device: torch.device) -> Generator:
-    """The generator, on `device`, of all randomness in the losses of a training."""
-    return Generator(device).manual_seed(spec.derived_seed("noise"))
+    budget = Budget(spec.epochs, spec.batch_size, spec.optimizer, spec.precision)
+    batches = Generator().manual_seed(spec.batches_seed)
+    noise = Generator(device).manual_seed(spec.derived_seed("noise"))
+    return Trainer(model, data, budget, batches, noise)
 
 
 def weights_of(model: Autoencoder) -> bytes:

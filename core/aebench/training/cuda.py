@@ -6,7 +6,7 @@ A replayed graph is one launch instead of about a hundred.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -109,20 +109,21 @@ def cuda_graph(step: Step, index: Tensor) -> Callable[[], None]:
     """
     graph = torch.cuda.CUDAGraph()
     graph.register_generator_state(step.noise)
-    with capturable(step.optimizer), torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+    with capturable(step.optimizers), torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
         step(index)
     return graph.replay
 
 
 @contextmanager
-def capturable(optimizer: Optimizer) -> Iterator[None]:
-    """Inside, the optimiser can be captured; outside a capture that setting would cause a warning."""
-    for group in optimizer.param_groups:
+def capturable(optimizers: Iterable[Optimizer]) -> Iterator[None]:
+    """Inside, optimisers that can be captured only when told so are; outside a capture that would cause a warning."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups if "capturable" in group]
+    for group in groups:
         group["capturable"] = True
     try:
         yield
     finally:
-        for group in optimizer.param_groups:
+        for group in groups:
             group["capturable"] = False
 
 

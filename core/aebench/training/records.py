@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from aebench.contracts import OptimizerSpec
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The budget of every model: passes over the training images, images per step, Adam's learning rate, precision.
+    """The budget of every model: passes over the training images, images per step, optimiser, precision.
 
-    `precision` is "fp32", or "bf16" for matrix products in bfloat16; weights, losses and Adam stay float32.
+    `optimizer` is for every update that does not name its own. `precision` is "fp32", or "bf16" for matrix products in
+    bfloat16; weights, losses and the optimiser's state stay float32.
     """
 
     epochs: int
     batch_size: int
-    learning_rate: float
+    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     precision: str = "fp32"
 
 
@@ -22,8 +25,8 @@ class Budget:
 class EpochLosses:
     """Mean losses of one epoch in nats per image; `epoch` counts from 1 across all stages.
 
-    `total`, `reconstruction` and `penalty` are means over the epoch's batches, in training mode; `validation` is the
-    total loss on the validation split after the epoch, in evaluation mode.
+    `total`, `reconstruction` and `penalty` are means over the epoch's batches, in training mode, of the stage's first
+    update; `validation` is its total loss on the validation split after the epoch, in evaluation mode.
     """
 
     epoch: int

@@ -1,4 +1,4 @@
-"""One stage of a training: it trains the modules that it names and freezes all others."""
+"""One stage of a training: it trains the modules that it names and freezes all others, or is fitted in closed form."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from aebench.contracts import Autoencoder, ImageDataset, Split, Stage
+from aebench.contracts.stages import Fit, UpdateLoss
 from aebench.errors import BudgetExceeded
 from aebench.training.fast_products import fast_products
 from aebench.training.records import Budget
@@ -18,15 +20,15 @@ EVALUATION_BATCH = 1000
 
 
 class StageInTraining:
-    """A stage while it is trained; until it is closed, the parameters of all other modules are frozen.
+    """A stage with updates while it is trained; until it is closed, the parameters of all other modules are frozen.
 
     Args:
         model: the whole model.
-        stage: the modules to train, and their loss.
+        stage: what it trains, with which losses.
         data: the model is fitted to its `train` split and monitored on its `validation` split.
-        budget: learning rate and precision.
+        budget: optimiser and precision.
         batch_size: images per step.
-        noise: a generator on the device, for all randomness in the loss.
+        noise: a generator on the device, for all randomness in the losses.
         runner: runs the steps.
     """
 
@@ -45,8 +47,8 @@ class StageInTraining:
         self._data = data
         self._batch_size = batch_size
         self._required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-        parameters = _freeze_all_but(stage.trains, self._required)
-        self.step = Step(stage.loss, data.train, parameters, budget.learning_rate, budget.precision, noise)
+        _freeze_all_but(stage.trains, self._required)
+        self.step = Step(stage.updates, data.train, budget.optimizer, budget.precision, noise)
         self._runner = runner
         self._take: Callable[[Tensor], None] | None = None
         self._queued = torch.zeros(0)
@@ -56,12 +58,15 @@ class StageInTraining:
         self._train_mode()
         self._runner.warm_up(self.step, torch.arange(self._batch_size, device=self.step.sums.device))
 
-    def queue_epoch(self, batches: Generator) -> None:
+    def queue_epoch(self, epoch: int, batches: Generator) -> None:
         """Queue one pass over the training images, then the loss on the validation images.
 
-        `batches` is a CPU generator that decides the order of the images.
+        Args:
+            epoch: 0, 1, ... of this stage.
+            batches: a CPU generator that decides the order of the images.
         """
         self._train_mode()
+        self.step.set_epoch(epoch, self.stage.epochs)
         self.step.sums.zero_()
         steps = len(self._data.train) // self._batch_size
         order = torch.randperm(len(self._data.train), generator=batches).to(self.step.sums.device)
@@ -70,16 +75,20 @@ class StageInTraining:
         for index in order[: steps * self._batch_size].view(steps, self._batch_size):
             self._take(index)
         self._model.eval()
-        validation = _mean_loss(self.stage, self._data.validation, self.step.noise)
-        self._queued = torch.stack([*(self.step.sums / steps), validation])
+        validation = _mean_loss(self.stage.updates[0].loss, self._data.validation, self.step.noise)
+        self._queued = torch.cat([self.step.sums.flatten() / steps, validation[None]])
 
-    def epoch_losses(self) -> list[float]:
-        """Wait for the queued epoch; total, reconstruction, penalty and validation loss, in nats per image."""
-        losses: list[float] = self._queued.tolist()
-        return losses
+    def epoch_losses(self) -> tuple[list[list[float]], float]:
+        """Wait for the queued epoch; return its losses in nats per image.
+
+        Returns:
+            For each update [total, reconstruction, penalty], and the validation loss.
+        """
+        *losses, validation = self._queued.tolist()
+        return [losses[start : start + 3] for start in range(0, len(losses), 3)], validation
 
     def _train_mode(self) -> None:
-        """Put the modules of the stage in training mode and all others in evaluation mode."""
+        """Put the modules that the stage trains in training mode and all others in evaluation mode."""
         self._model.eval()
         for module in self.stage.trains:
             module.train()
@@ -91,34 +100,54 @@ class StageInTraining:
 
 
 def stages_within(model: Autoencoder, epochs: int) -> tuple[Stage, ...]:
-    """The stages of the model that have at least one epoch.
+    """The stages of the model that have a fit or at least one epoch.
 
     Raises:
         BudgetExceeded: together they need more than `epochs`.
     """
-    stages = tuple(stage for stage in model.stages(epochs) if stage.epochs > 0)
+    stages = tuple(stage for stage in model.stages(epochs) if stage.fit is not None or stage.epochs > 0)
     asked = sum(stage.epochs for stage in stages)
     if asked > epochs:
         raise BudgetExceeded(f"the stages of the model ask for {asked} epochs, the budget is {epochs}")
     return stages
 
 
+def fit_in_closed_form(fit: Fit, train: Split, noise: Generator) -> None:
+    """Call the `fit` of a stage on all training images.
+
+    Raises:
+        BudgetExceeded: it takes optimiser steps.
+    """
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    hook = register_optimizer_step_post_hook(count)
+    try:
+        fit(train.images, noise)
+    finally:
+        hook.remove()
+    if steps:
+        raise BudgetExceeded(f"a fit in closed form has a budget of 0 optimiser steps, this one took {steps}")
+
+
 @torch.no_grad()
-def _mean_loss(stage: Stage, split: Split, noise: Generator) -> Tensor:
+def _mean_loss(loss: UpdateLoss, split: Split, noise: Generator) -> Tensor:
     """Total loss in nats per image in evaluation mode, a scalar on the device."""
     total = torch.zeros((), device=split.images.device)
     with fast_products(total.device):
         for x in split.batches(EVALUATION_BATCH):
-            total += stage.loss(x, noise).total * len(x)
+            total += loss(x, noise).total * len(x)
     return total / len(split)
 
 
-def _freeze_all_but(trains: tuple[nn.Module, ...], required: list[tuple[nn.Parameter, bool]]) -> list[nn.Parameter]:
-    """Freeze all parameters outside `trains`; return those in `trains` that require gradients."""
+def _freeze_all_but(trains: tuple[nn.Module, ...], required: list[tuple[nn.Parameter, bool]]) -> None:
+    """Freeze all parameters outside `trains`."""
     trained = {id(parameter) for module in trains for parameter in module.parameters()}
     for parameter, was_required in required:
         parameter.requires_grad_(was_required and id(parameter) in trained)
-    return [parameter for parameter, _ in required if parameter.requires_grad]
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -1,64 +1,89 @@
-"""One step of training: a batch, its loss, its gradients, and Adam's update of the weights."""
+"""One step of training: a batch, its losses, their gradients, and the optimisers' updates of the weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
 
-from aebench.contracts import Split
-from aebench.contracts.models import StageLoss
+from aebench.contracts import OptimizerSpec, Split, Update
+from aebench.contracts.stages import UpdateLoss
+from aebench.training.optimizers import build_optimizer, set_learning_rate
 from aebench.training.precision import arithmetic
 
 
+@dataclass(frozen=True)
+class _Update:
+    loss: UpdateLoss
+    parameters: list[nn.Parameter]
+    spec: OptimizerSpec
+    optimizer: Optimizer
+
+
 class Step:
-    """Updates the weights on one batch and adds its losses to `sums`.
+    """Takes every update of a stage on one batch, in order, and adds their losses to `sums`.
 
     Args:
-        loss: the loss to minimise.
+        updates: losses, and the modules whose trainable parameters each of them updates.
         train: the split from which batches are taken.
-        parameters: the weights to update.
-        learning_rate: Adam's.
-        precision: "fp32" or "bf16", of the loss and its gradients.
-        noise: a generator on the device, for all randomness in the loss.
+        optimizer: for updates that do not name their own.
+        precision: "fp32" or "bf16", of the losses and their gradients.
+        noise: a generator on the device, for all randomness in the losses.
 
     Attributes:
-        sums: (3,) float32 on the device: total, reconstruction, penalty, in nats per image, over all batches so far.
+        sums: (updates, 3) float32 on the device: total, reconstruction, penalty, in nats per image, over all batches so
+            far.
         noise: as above; after a failed CUDA capture another generator with the same state.
-        optimizer: Adam, without weight decay.
     """
 
     def __init__(
-        self,
-        loss: StageLoss,
-        train: Split,
-        parameters: Sequence[nn.Parameter],
-        learning_rate: float,
-        precision: str,
-        noise: Generator,
+        self, updates: Sequence[Update], train: Split, optimizer: OptimizerSpec, precision: str, noise: Generator
     ) -> None:
-        self._loss = loss
         self._train = train
         self._precision = precision
-        self.optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
-        self.sums = torch.zeros(3, device=train.images.device)
+        self._updates = [_prepare(update, optimizer) for update in updates]
+        self.sums = torch.zeros(len(updates), 3, device=train.images.device)
         self.noise = noise
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """The optimiser of each update."""
+        return [update.optimizer for update in self._updates]
 
     def __call__(self, index: Tensor) -> None:
         """One step on the images at `index`, (B,) int64 on the device."""
-        with arithmetic(self._precision, self.sums.device):
-            loss = self._loss(self._train.x(index), self.noise)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        self.optimizer.step()
-        self.sums += torch.stack([loss.total.detach(), loss.reconstruction.detach(), loss.penalty.detach()])
+        x = self._train.x(index)
+        for update, sums in zip(self._updates, self.sums, strict=True):
+            with arithmetic(self._precision, sums.device):
+                loss = update.loss(x, self.noise)
+            update.optimizer.zero_grad(set_to_none=True)
+            # Only the update's own parameters: its loss may depend on others, such as those of a discriminator.
+            loss.total.backward(inputs=update.parameters)
+            update.optimizer.step()
+            sums += torch.stack([loss.total.detach(), loss.reconstruction.detach(), loss.penalty.detach()])
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state of the optimiser; `Trainer` saves the state of the noise."""
-        return self.optimizer.state_dict()
+    def set_epoch(self, epoch: int, epochs: int) -> None:
+        """Set the learning rates of epoch 0, 1, ... of a stage of `epochs`."""
+        for update in self._updates:
+            if update.spec.varies:
+                set_learning_rate(update.optimizer, update.spec.learning_rate_in(epoch, epochs))
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The states of the optimisers; `Trainer` saves the state of the noise."""
+        return [update.optimizer.state_dict() for update in self._updates]
+
+    def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
         """Restore what `state_dict` returned."""
-        self.optimizer.load_state_dict(state)
+        for update, state in zip(self._updates, states, strict=True):
+            update.optimizer.load_state_dict(state)
+
+
+def _prepare(update: Update, default: OptimizerSpec) -> _Update:
+    parameters = {id(parameter): parameter for module in update.trains for parameter in module.parameters()}
+    trained = [parameter for parameter in parameters.values() if parameter.requires_grad]
+    spec = update.optimizer or default
+    return _Update(update.loss, trained, spec, build_optimizer(spec, trained))

@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
 import torch
 from torch import Generator
 
-from aebench.contracts import Autoencoder, ImageDataset
+from aebench.contracts import Autoencoder, ImageDataset, Stage
 from aebench.errors import TrainingDiverged
 from aebench.training.cuda import CudaStepRunner
 from aebench.training.records import Budget, EpochLosses, TrainingResult
-from aebench.training.stages import StageInTraining, parameter_count, stages_within
+from aebench.training.stages import StageInTraining, fit_in_closed_form, parameter_count, stages_within
 from aebench.training.step_runner import StepRunner
 
 
 class Trainer:
     """Trains a model in place on `data.train`, one epoch at a time; the model is left in evaluation mode.
 
-    The optimiser is Adam without weight decay. Every epoch draws a new permutation of the images and cuts it into full
-    batches; the images after the last full batch are not used in that epoch. On CUDA each trainer has its own stream,
-    and a step is captured once and then replayed. Other work between two epochs does not change the result.
+    Every epoch draws a new permutation of the images and cuts it into full batches; the images after the last full
+    batch are not used in that epoch. A stage that is fitted in closed form takes the place of one epoch. On CUDA each
+    trainer has its own stream, and a step is captured once and then replayed. Other work between two epochs does not
+    change the result.
 
     Args:
         model: the model to train, on the device of the data.
         data: the model is fitted to its `train` split and monitored on its `validation` split.
         budget: the epochs are divided by `model.stages`; a batch is at most the whole training split.
         batches: a CPU generator, for the order of the images.
-        noise: a generator on the device, for all randomness in the loss.
+        noise: a generator on the device, for all randomness in losses and fits.
 
     Raises:
         BudgetExceeded: the stages of the model need more epochs than the budget has.
@@ -46,62 +47,86 @@ class Trainer:
         self._batches = batches
         self._noise = noise
         self._stages = stages_within(model, budget.epochs)
-        self._stage: StageInTraining | None = None
+        self._position = 0, 0  # index of the stage, and the number of its epochs that are done
+        self._in_training: StageInTraining | None = None
         self._losses: list[EpochLosses] = []
-        self._seconds = 0.0
-        self._epoch_started = 0.0
+        self._seconds, self._started = 0.0, 0.0
+        self._images_seen, self._optimizer_steps = 0, 0
         self._runner = step_runner(data.train.images.device)
         self._is_warm = False
 
     @property
     def done(self) -> bool:
-        """Whether all epochs of all stages have been trained."""
-        return len(self._losses) == sum(stage.epochs for stage in self._stages)
+        """Whether all stages have been trained."""
+        return self._position[0] == len(self._stages)
 
-    def run_epoch(self) -> EpochLosses:
-        """Train for one epoch.
-
-        Raises:
-            TrainingDiverged: the loss is not finite.
-        """
+    def run_epoch(self) -> EpochLosses | None:
+        """Train for one epoch, or fit one stage in closed form; for results and errors see `finish_epoch`."""
         self.start_epoch()
         return self.finish_epoch()
 
     def start_epoch(self) -> None:
         """Queue the work of the next epoch; on the CPU, run it."""
+        number, epoch = self._position
+        stage = self._stages[number]
         with self._runner.context():
-            if self._stage is None:
-                self._begin_stage()
-            assert self._stage is not None
+            if stage.fit is None and self._in_training is None:
+                self._in_training = self._begin(stage)
             self._runner.synchronize()
-            self._epoch_started = time.perf_counter()
-            self._stage.queue_epoch(self._batches)
+            self._started = time.perf_counter()
+            if self._in_training is not None:
+                self._model.on_epoch(len(self._losses), sum(stage.epochs for stage in self._stages))
+                self._in_training.queue_epoch(epoch, self._batches)
 
-    def finish_epoch(self) -> EpochLosses:
-        """Wait for the epoch that was started, and return its losses.
+    def finish_epoch(self) -> EpochLosses | None:
+        """Wait for the epoch that was started, and return its losses; or fit a stage in closed form, and return None.
 
         Raises:
-            TrainingDiverged: the loss is not finite.
+            TrainingDiverged: a loss is not finite.
+            BudgetExceeded: a fit in closed form takes optimiser steps.
         """
-        assert self._stage is not None, "no epoch was started"
+        number, epoch = self._position
+        stage, losses = self._stages[number], None
         with self._runner.context():
-            losses = EpochLosses(len(self._losses) + 1, self._stage.stage.name, *self._stage.epoch_losses())
-        self._seconds += time.perf_counter() - self._epoch_started
-        if not all(map(isfinite, (losses.total, losses.reconstruction, losses.penalty))):
-            raise TrainingDiverged(f"the training loss became {losses.total} in epoch {losses.epoch} ({losses.stage})")
-        self._losses.append(losses)
-        if self._position()[1] == 0:
+            if stage.fit is not None:
+                fit_in_closed_form(stage.fit, self._data.train, self._noise)
+                self._model.eval()
+                self._runner.synchronize()
+                self._images_seen += len(self._data.train)
+            else:
+                losses = self._finish(stage)
+        self._seconds += time.perf_counter() - self._started
+        if epoch + 1 < stage.epochs:
+            self._position = number, epoch + 1
+        else:
+            self._position = number + 1, 0
             self._end_stage()
+        return losses
+
+    def _finish(self, stage: Stage) -> EpochLosses:
+        """Wait for the epoch that was started, and check its losses."""
+        assert self._in_training is not None, "no epoch was started"
+        by_update, validation = self._in_training.epoch_losses()
+        total, reconstruction, penalty = by_update[0]
+        losses = EpochLosses(len(self._losses) + 1, stage.name, total, reconstruction, penalty, validation)
+        for number, parts in enumerate(by_update, start=1):
+            if not all(map(isfinite, parts)):
+                which = f", update {number}" if len(by_update) > 1 else ""
+                raise TrainingDiverged(
+                    f"the training loss became {parts[0]} in epoch {losses.epoch} ({stage.name}{which})"
+                )
+        self._losses.append(losses)
+        self._images_seen += self._steps_per_epoch * self._batch_size
+        self._optimizer_steps += self._steps_per_epoch * len(stage.updates)
         return losses
 
     def result(self) -> TrainingResult:
         """What the training has used so far, and its learning curves."""
-        steps = len(self._losses) * self._steps_per_epoch
         return TrainingResult(
             epochs=tuple(self._losses),
             seconds=self._seconds,
-            images_seen=steps * self._batch_size,
-            optimizer_steps=steps,
+            images_seen=self._images_seen,
+            optimizer_steps=self._optimizer_steps,
             parameters=parameter_count(self._model),
             graph_fallback=self._runner.fallback,
         )
@@ -113,11 +138,14 @@ class Trainer:
         """
         state = {
             "model": self._model.state_dict(),
-            "optimizer": None if self._stage is None else self._stage.step.state_dict(),
+            "optimizers": None if self._in_training is None else self._in_training.step.state_dict(),
             "batches": self._batches.get_state(),
-            "noise": (self._noise if self._stage is None else self._stage.step.noise).get_state(),
+            "noise": (self._noise if self._in_training is None else self._in_training.step.noise).get_state(),
+            "position": list(self._position),
             "losses": [asdict(losses) for losses in self._losses],
             "seconds": self._seconds,
+            "images_seen": self._images_seen,
+            "optimizer_steps": self._optimizer_steps,
         }
         return copy.deepcopy(state)
 
@@ -126,13 +154,15 @@ class Trainer:
         self._model.load_state_dict(state["model"])
         self._batches.set_state(state["batches"])
         self._noise.set_state(state["noise"])
+        number, epoch = state["position"]
+        self._position = number, epoch
         self._losses = [EpochLosses(**losses) for losses in state["losses"]]
         self._seconds = state["seconds"]
-        if state["optimizer"] is not None:
+        self._images_seen, self._optimizer_steps = state["images_seen"], state["optimizer_steps"]
+        if state["optimizers"] is not None:
             with self._runner.context():
-                self._begin_stage()
-                assert self._stage is not None
-                self._stage.step.load_state_dict(state["optimizer"])
+                self._in_training = self._begin(self._stages[number])
+                self._in_training.step.load_state_dict(state["optimizers"])
 
     @property
     def _batch_size(self) -> int:
@@ -142,39 +172,29 @@ class Trainer:
     def _steps_per_epoch(self) -> int:
         return len(self._data.train) // self._batch_size
 
-    def _position(self) -> tuple[int, int]:
-        """The index of the current stage, and the number of its epochs that are done."""
-        done = len(self._losses)
-        for number, stage in enumerate(self._stages):
-            if done < stage.epochs:
-                return number, done
-            done -= stage.epochs
-        return len(self._stages), 0
-
-    def _begin_stage(self) -> None:
+    def _begin(self, stage: Stage) -> StageInTraining:
         if not self._is_warm:
             self._warm_up()
             self._is_warm = True
-        stage = self._stages[self._position()[0]]
-        self._stage = StageInTraining(
+        return StageInTraining(
             self._model, stage, self._data, self._budget, self._batch_size, self._noise, self._runner
         )
 
     def _end_stage(self) -> None:
         """Restore what the stage froze, and keep what it changed."""
-        assert self._stage is not None
-        self._stage.close()
-        self._noise = self._stage.step.noise
-        self._stage = None
+        if self._in_training is not None:
+            self._in_training.close()
+            self._noise = self._in_training.step.noise
+            self._in_training = None
 
     def _warm_up(self) -> None:
         """Take a step of every stage on a copy, so that the first epoch does not include lazy initialisation."""
         twin, noise = copy.deepcopy(self._model), Generator(self._noise.device).manual_seed(0)
-        budget = replace(self._budget, learning_rate=0.0)
-        for stage in stages_within(twin, budget.epochs):
-            in_training = StageInTraining(twin, stage, self._data, budget, self._batch_size, noise, self._runner)
-            in_training.warm_up()
-            in_training.close()
+        for stage in stages_within(twin, self._budget.epochs):
+            if stage.updates:
+                warming = StageInTraining(twin, stage, self._data, self._budget, self._batch_size, noise, self._runner)
+                warming.warm_up()
+                warming.close()
 
 
 def step_runner(device: torch.device) -> StepRunner:

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from aebench.contracts import Autoencoder, AutoencoderRecord, Loss, Metric, Stage, TaskRecord, hookimpl
+from aebench.contracts import Autoencoder, AutoencoderRecord, Loss, Metric, Stage, TaskRecord, Update, hookimpl
 from aebench.networks import DenseDecoder, DenseEncoder
 
 
@@ -49,7 +49,7 @@ class HangsInTraining(Sound):
 
 class TrainsTooLong(Sound):
     def stages(self, epochs):
-        return (Stage("end to end", 10 * epochs, self.loss, (self,)),)
+        return (Stage("end to end", 10 * epochs, (Update(self.loss, (self,)),)),)
 
 
 class FailsInEvaluation(Sound):

@@ -10,10 +10,12 @@ import torch
 from torch import Generator, Tensor
 
 from aebench import contracts
-from aebench.contracts import Autoencoder, AutoencoderRecord, Loss, SelfFitting
+from aebench.contracts import Autoencoder, AutoencoderRecord, OptimizerSpec, Update
+from aebench.contracts.stages import Fit
 from aebench.registry.loading import create_registry
 from aebench.registry.records import Registered, Registry
 from aebench.testing.side_effects import seeded_global_generators
+from aebench.training.optimizers import build_optimizer
 
 Shape = tuple[int, int, int]
 
@@ -68,28 +70,36 @@ def equal(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.equal(one, other)
 
 
-def stage_losses(model: Autoencoder, x: Tensor) -> Iterator[tuple[str, Loss]]:
-    """The loss of each stage, with the stage's name; a model that fits itself has one loss."""
-    if isinstance(model, SelfFitting):
-        yield "loss", model.loss(x, seeded_generator())
-    else:
-        for stage in model.stages(EPOCHS):
-            yield stage.name, stage.loss(x, seeded_generator())
+def updates(model: Autoencoder) -> Iterator[tuple[str, Update]]:
+    """Each update of each stage, with the name of its stage; of a model without any, its own loss."""
+    found = [(stage.name, update) for stage in model.stages(EPOCHS) for update in stage.updates]
+    yield from found or [("loss", Update(model.loss, ()))]
+
+
+def fits(model: Autoencoder) -> list[Fit]:
+    """The fits in closed form among the stages of a model."""
+    return [stage.fit for stage in model.stages(EPOCHS) if stage.fit is not None]
 
 
 def _briefly_trained(model: Autoencoder) -> Autoencoder:
-    if isinstance(model, SelfFitting):
-        model.fit(random_bytes(model.input_shape), seeded_generator())
-        return model.eval()
     for stage in model.stages(EPOCHS):
-        parameters = [parameter for module in stage.trains for parameter in module.parameters()]
-        optimizer = torch.optim.Adam(parameters, lr=1e-3)
+        if stage.fit is not None:
+            stage.fit(random_bytes(model.input_shape), seeded_generator())
+            continue
         model.eval()
         for module in stage.trains:
             module.train()
         for seed in range(2):
-            optimizer.zero_grad()
             x = random_images(model.input_shape, TRAINING_IMAGES // 2, seed)
-            stage.loss(x, seeded_generator(seed)).total.backward()
-            optimizer.step()
+            for update in stage.updates:
+                take_step(update, x, seeded_generator(seed))
     return model.eval()
+
+
+def take_step(update: Update, x: Tensor, generator: Generator) -> None:
+    """One step of a new Adam for an update, on images x."""
+    parameters = {parameter for module in update.trains for parameter in module.parameters() if parameter.requires_grad}
+    optimizer = build_optimizer(OptimizerSpec(), list(parameters))
+    optimizer.zero_grad()
+    update.loss(x, generator).total.backward(inputs=list(parameters))
+    optimizer.step()

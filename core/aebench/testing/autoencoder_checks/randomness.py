@@ -7,15 +7,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from aebench.contracts import Capability, SelfFitting
+from aebench.contracts import Capability
 from aebench.testing.autoencoder_checks.model_under_test import (
     CASES,
-    EPOCHS,
     AutoencoderUnderTest,
     equal,
+    fits,
     random_bytes,
     random_images,
     seeded_generator,
+    updates,
 )
 from aebench.testing.checks import check, expect
 from aebench.testing.side_effects import no_global_randomness, seeded_global_generators
@@ -69,18 +70,18 @@ def _methods_leave_global_generators_unchanged(subject: AutoencoderUnderTest) ->
         x = random_images(model.input_shape)
         with no_global_randomness(f"{case}: loss"):
             model.loss(x, seeded_generator())
-        for stage in () if isinstance(model, SelfFitting) else model.stages(EPOCHS):
-            for module in stage.trains:
+        for _, update in updates(model):
+            for module in update.trains:
                 module.train()
             with no_global_randomness(f"{case}: the loss in training mode (nn.Dropout ignores the generator)"):
-                stage.loss(x, seeded_generator())
+                update.loss(x, seeded_generator())
             model.eval()
         with no_global_randomness(f"{case}: reconstruct"), torch.no_grad():
             model.reconstruct(x)
             model.reconstruct(x, stochastic=True, generator=seeded_generator())
-        if isinstance(model, SelfFitting):
+        for fit in fits(model):
             with no_global_randomness(f"{case}: fit"):
-                model.fit(random_bytes(model.input_shape), seeded_generator())
+                fit(random_bytes(model.input_shape), seeded_generator())
         if Capability.SAMPLE in subject.record.capabilities:
             with no_global_randomness(f"{case}: sample"), torch.no_grad():
                 model.sample(4, seeded_generator())

@@ -8,15 +8,16 @@ import torch
 from safetensors.torch import load
 from torch import Generator, Tensor
 
-from aebench.contracts import Capability, SelfFitting
+from aebench.contracts import Capability
 from aebench.testing.autoencoder_checks.model_under_test import (
     CASES,
     AutoencoderUnderTest,
     equal,
+    fits,
     random_bytes,
     random_images,
     seeded_generator,
-    stage_losses,
+    updates,
 )
 from aebench.testing.checks import Nonconformance, check, expect
 from aebench.training.building import weights_of
@@ -63,9 +64,11 @@ def unmodified_inputs(subject: AutoencoderUnderTest) -> int:
             "loss": (x, lambda x, m=model: m.loss(x, seeded_generator())),  # type: ignore[misc]
             "reconstruct": (x, model.reconstruct),
         }
-        if isinstance(model, SelfFitting):
-            images = random_bytes(model.input_shape)
-            calls["fit"] = images, lambda images, m=model: m.fit(images, seeded_generator())  # type: ignore[misc]
+        for fit in fits(model):
+            calls["fit"] = (
+                random_bytes(model.input_shape),
+                lambda images, f=fit: f(images, seeded_generator()),  # type: ignore[misc]
+            )
         for name, (given, call) in calls.items():
             before = given.clone()
             with torch.no_grad():
@@ -89,7 +92,8 @@ def runs_on_other_devices(subject: AutoencoderUnderTest) -> int:
             x = random_images(model.input_shape).to(device)
             generator = seeded_generator() if device == "meta" else Generator(device).manual_seed(0)
             try:
-                for _, loss in stage_losses(model, x):
+                for _, update in updates(model):
+                    loss = update.loss(x, generator)
                     expect(loss.total.device == x.device, f"the loss on {x.device}", f"it is on {loss.total.device}")
                 results = {"reconstruct": model.reconstruct(x)}
                 if device != "meta":

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import torch
 
-from aebench.contracts import Autoencoder, SelfFitting, Stage
+from aebench.contracts import Autoencoder
 from aebench.contracts.models import binary_cross_entropy
 from aebench.testing.autoencoder_checks.model_under_test import (
     EPOCHS,
     TRAINING_IMAGES,
     AutoencoderUnderTest,
     equal,
+    fits,
     random_images,
     seeded_generator,
-    stage_losses,
+    take_step,
+    updates,
 )
 from aebench.testing.checks import check, expect
 from aebench.testing.small_digits import small_digits
 from aebench.training.fitting import fit
+from aebench.training.records import Budget
 
 BUDGETS = (1, 2, 3, 10, 60)
 DIGITS_EPOCHS = 12
@@ -30,7 +33,8 @@ def finite_loss(subject: AutoencoderUnderTest) -> int:
     for case, model in subject.cases():
         noise = random_images(model.input_shape)
         for kind, x in (("noise", noise), ("black", torch.zeros_like(noise)), ("white", torch.ones_like(noise))):
-            for stage, loss in stage_losses(model, x):
+            for stage, update in updates(model):
+                loss = update.loss(x, seeded_generator())
                 where = f"{case}, {kind} images, {stage}"
                 for name, part in vars(loss).items():
                     expected = f"loss.{name} to be a finite scalar"
@@ -54,19 +58,22 @@ def finite_loss(subject: AutoencoderUnderTest) -> int:
 
 @check("aebench.contracts.Stage")
 def gradient_reaches_every_parameter(subject: AutoencoderUnderTest) -> int:
-    """Every trainable parameter gets a gradient in some stage; a model that fits itself changes its state instead."""
+    """Every trainable parameter gets a gradient in some update, and a fit in closed form changes the state."""
     checked = 0
     for case, model in subject.cases():
-        if isinstance(model, SelfFitting):
+        if fits(model):
             checked += _fit_changes_the_state(subject, model, case)
-            continue
         reached: set[torch.Tensor] = set()
         for stage in model.stages(EPOCHS):
-            model.zero_grad()
             for module in stage.trains:
                 module.train()
-            stage.loss(random_images(model.input_shape, TRAINING_IMAGES), seeded_generator()).total.backward()
-            own = {parameter for module in stage.trains for parameter in module.parameters()}
+        for _, update in updates(model):
+            own = {parameter for module in update.trains for parameter in module.parameters()}
+            if not own:
+                continue
+            model.zero_grad()
+            x = random_images(model.input_shape, TRAINING_IMAGES)
+            update.loss(x, seeded_generator()).total.backward(inputs=list(own))
             reached |= {parameter for parameter in own if parameter.grad is not None and parameter.grad.any()}
         trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         missed = [name for name, parameter in trainable.items() if parameter not in reached]
@@ -80,6 +87,50 @@ def _fit_changes_the_state(subject: AutoencoderUnderTest, fitted: Autoencoder, c
     changed = [name for name, value in fitted.state_dict().items() if not equal(value, untrained[name])]
     expect(changed, "fit to store what it learns in the state dict", f"{case}: the state dict did not change")
     return len(changed)
+
+
+@check("aebench.contracts.Update")
+def updates_train_only_what_they_name(subject: AutoencoderUnderTest) -> int:
+    """An update changes the parameters of the modules it names, and no other parameter or frozen buffer."""
+    checked = 0
+    for case, model in subject.cases():
+        for stage in model.stages(EPOCHS):
+            for module in stage.trains:
+                module.train()
+            live = {id(buffer) for module in stage.trains for buffer in module.buffers()}
+            for number, update in enumerate(stage.updates, start=1):
+                own = live | {id(parameter) for module in update.trains for parameter in module.parameters()}
+                state = (*model.named_parameters(), *model.named_buffers())
+                others = [(name, value, value.detach().clone()) for name, value in state if id(value) not in own]
+                take_step(update, random_images(model.input_shape, TRAINING_IMAGES), seeded_generator())
+                changed = [name for name, value, before in others if not equal(value.detach(), before)]
+                where = f"{case}: update {number} of stage '{stage.name}'"
+                expect(not changed, "only the named modules to change", f"{where} changed {', '.join(changed)}")
+            model.eval()
+            checked += 1
+    return checked
+
+
+@check("aebench.contracts.Autoencoder.on_epoch")
+def on_epoch_keeps_shapes(subject: AutoencoderUnderTest) -> int:
+    """`on_epoch` changes tensors of the model in place: none is added, removed, replaced, or changes shape or dtype."""
+    checked = 0
+    for case, model in subject.cases():
+        for epoch in range(EPOCHS):
+            before = _tensors(model)
+            model.on_epoch(epoch, EPOCHS)
+            after = _tensors(model)
+            different = sorted(name for name in before | after if before.get(name) != after.get(name))
+            expected = "on_epoch to change tensors in place"
+            expect(not different, expected, f"{case}: epoch {epoch} replaced {', '.join(different)}")
+            checked += 1
+    return checked
+
+
+def _tensors(model: Autoencoder) -> dict[str, tuple[int, torch.Size, torch.dtype]]:
+    """The identity, shape and dtype of each parameter and buffer."""
+    state = (*model.named_parameters(), *model.named_buffers())
+    return {name: (value.data_ptr(), value.shape, value.dtype) for name, value in state}
 
 
 @check("aebench.contracts.Autoencoder.stages")
@@ -100,24 +151,23 @@ def stateless_training_step(subject: AutoencoderUnderTest) -> int:
     """The same parameters, buffers, batch and noise give the same loss: on CUDA a step is recorded and then replayed.
 
     A replay runs no Python, so a counter in an attribute would stand still. A schedule belongs in a buffer that is
-    changed in place, or in stages.
+    changed in place, by `on_epoch`.
     """
     checked = 0
     for case, model in subject.cases():
         state = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
         x = random_images(model.input_shape, TRAINING_IMAGES)
-        own_loss = (Stage("loss", 1, model.loss, ()),)
-        for stage in own_loss if isinstance(model, SelfFitting) else model.stages(EPOCHS):
-            for module in stage.trains:
+        for name, update in updates(model):
+            for module in update.trains:
                 module.train()
             totals = []
             for _ in range(5):
                 with torch.no_grad():
                     for tensor, value in state:
                         tensor.copy_(value)
-                totals.append(float(stage.loss(x, seeded_generator()).total.detach()))
+                totals.append(float(update.loss(x, seeded_generator()).total.detach()))
             model.eval()
-            actual = f"{case}: stage '{stage.name}' gave {', '.join(f'{total:.6g}' for total in totals)}"
+            actual = f"{case}: stage '{name}' gave {', '.join(f'{total:.6g}' for total in totals)}"
             expect(len(set(totals)) == 1, "the same loss from the same state, batch and noise", actual)
             checked += 1
     return checked
@@ -127,7 +177,7 @@ def stateless_training_step(subject: AutoencoderUnderTest) -> int:
 def training_lowers_the_loss(subject: AutoencoderUnderTest) -> int:
     """A short training on digits ends every stage with a lower loss than it began with.
 
-    If no stage has two epochs to compare, or the model fits itself, the reconstruction error has to fall.
+    If no stage has two epochs to compare, the reconstruction error has to fall.
     """
     data = small_digits()
     model = subject.build(data.info.input_shape, 8)
@@ -137,9 +187,7 @@ def training_lowers_the_loss(subject: AutoencoderUnderTest) -> int:
     result = fit(
         model,
         data,
-        epochs=DIGITS_EPOCHS,
-        batch_size=64,
-        learning_rate=1e-3,
+        Budget(DIGITS_EPOCHS, batch_size=64),
         batches=seeded_generator(1),
         noise=seeded_generator(2),
     )
