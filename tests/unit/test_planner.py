@@ -71,6 +71,18 @@ def test_every_setting_that_can_change_a_result_changes_every_hash(lay_out, chan
     assert not before & after
 
 
+def test_a_models_own_training_changes_its_own_cells_only(lay_out):
+    own = {"epochs": 90, "batch_size": 32, "optimizer": {"name": "adamw", "schedule": "cosine"}}
+    models = ["vanilla", {"name": "vae", "training": own}]
+    before, after = lay_out(models=["vanilla", "vae"]), lay_out(models=models)
+    for one, other in zip(before.cells, after.cells, strict=True):
+        assert (one.hash == other.hash) == (one.training.label == "vanilla")
+    training = next(training for training in after.trainings if training.label == "vae")
+    assert (training.epochs, training.batch_size, training.optimizer.name) == (90, 32, "adamw")
+    same = lay_out(models=["vanilla", {"name": "vae", "training": {"epochs": 60, "optimizer": "adam"}}])
+    assert [cell.hash for cell in same.cells] == [cell.hash for cell in before.cells]
+
+
 def test_a_tasks_parameters_change_its_own_cells_only(lay_out):
     tasks = ["reconstruction", "interpolation"]
     before = lay_out(models=["vae"], tasks=tasks).cells

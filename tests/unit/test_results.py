@@ -186,6 +186,23 @@ def test_baselines_are_described(lay_out, registry):
     assert results.baselines == {name for name, model in registry.autoencoders.items() if model.record.baseline}
 
 
+def test_a_models_own_training_is_described_and_shown_in_the_table(lay_out):
+    own = {"epochs": 90, "optimizer": {"name": "adamw", "schedule": "cosine"}}
+    description = describe(lay_out(models=["vanilla", {"name": "vae", "training": own}], tasks=["reconstruction"]))
+    results = results_of(description, {})
+    assert list(results.own_training) == ["vae"]
+    assert results.to_json()["own_training"]["vae"]["epochs"] == 90
+    table = markdown_table(results)
+    assert "| vae (own budget) |" in table
+    assert "| vanilla |" in table
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(results_table(results))
+    assert "own budget of vae: epochs 90, optimizer (name adamw, learning_rate 0.001" in console.export_text()
+    for model in description["models"]:
+        del model["own_training"]  # as earlier versions wrote it
+    assert results_of(description, {}).own_training == {}
+
+
 def test_a_later_layout_is_refused(rotation):
     with pytest.raises(AebenchError, match="upgrade aebench"):
         results_of(describe(rotation) | {"layout": LAYOUT + 1}, {})

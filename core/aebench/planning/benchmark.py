@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from aebench.contracts import AutoencoderRecord, DatasetRecord, TaskRecord
 from aebench.errors import AebenchError
-from aebench.planning.config import BenchmarkConfig, Choice, ModelChoice, as_choice
+from aebench.planning.config import BenchmarkConfig, Choice, ModelChoice, OwnTraining, as_choice
 from aebench.planning.config_errors import ConfigErrors, KeyPath, Location
 from aebench.registry.records import Registered, Registry
 
@@ -23,11 +23,15 @@ Lookup = Callable[[str], Registered[R]]
 
 @dataclass(frozen=True)
 class Selected(Generic[R]):
-    """A plugin chosen for this benchmark, with validated parameters; `label` names it in the matrix."""
+    """A plugin chosen for this benchmark, with validated parameters; `label` names it in the matrix.
+
+    `training` is what a model's training does differently from all others.
+    """
 
     label: str
     plugin: Registered[R]
     params: Any
+    training: OwnTraining = field(default_factory=OwnTraining)
 
     @property
     def record(self) -> R:
@@ -143,5 +147,6 @@ def _select(
     params = errors.parse(plugin.record.params, chosen.params, (*location, "params"))
     if params is None:
         return None
-    label = chosen.label if isinstance(chosen, ModelChoice) and chosen.label else chosen.name
-    return Selected(label, plugin, params)
+    if isinstance(chosen, ModelChoice):
+        return Selected(chosen.label or chosen.name, plugin, params, chosen.training)
+    return Selected(chosen.name, plugin, params)

@@ -22,12 +22,6 @@ class Choice(_Section):
     params: dict[str, Any] = {}
 
 
-class ModelChoice(Choice):
-    """A model in the matrix; `label` names its row when one model is listed with several sets of parameters."""
-
-    label: Label | None = None
-
-
 def as_choice(value: Any) -> Any:
     """A bare string as a choice of that name; everything else unchanged."""
     return {"name": value} if isinstance(value, str) else value
@@ -69,6 +63,26 @@ class TrainingSettings(_Section):
     batch_size: int | None = Field(default=None, gt=1)
     optimizer: Annotated[OptimizerSpec, BeforeValidator(as_choice)] = OptimizerSpec()
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
+
+
+class OwnTraining(_Section):
+    """What one model's training does differently from all others; None for no difference."""
+
+    epochs: int | None = Field(default=None, gt=0)
+    batch_size: int | None = Field(default=None, gt=1)
+    optimizer: Annotated[OptimizerSpec | None, BeforeValidator(as_choice)] = None
+
+
+class ModelChoice(Choice):
+    """A model in the matrix.
+
+    Attributes:
+        label: names its row when one model is listed several times.
+        training: what its training does differently; the table says so.
+    """
+
+    label: Label | None = None
+    training: OwnTraining = OwnTraining()
 
 
 DEFAULT_PROFILES = {

@@ -87,6 +87,9 @@ def _training(
     seed: int,
 ) -> TrainingSpec:
     config, dataset = conditions.benchmark.config, conditions.dataset
+    epochs = model.training.epochs or config.training.epochs
+    batch_size = model.training.batch_size or config.training.batch_size or dataset.batch_size
+    optimizer = model.training.optimizer or config.training.optimizer
     content: dict[str, Any] = {
         "model": model.record.name,
         "params": model.params.model_dump(mode="json"),
@@ -94,9 +97,9 @@ def _training(
         "latent_dim": config.all_profiles[profile].latent_dim,
         "held_out": held_out,
         "seed": seed,
-        "epochs": config.training.epochs,
-        "batch_size": config.training.batch_size or dataset.batch_size,
-        "optimizer": config.training.optimizer,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
         "precision": conditions.precision,
         "device_kind": conditions.device_kind,
         "suite_seed": config.seed,
@@ -104,7 +107,7 @@ def _training(
     hashed = content_hash(
         {
             **content,
-            "optimizer": config.training.optimizer.model_dump(mode="json"),
+            "optimizer": optimizer.model_dump(mode="json"),
             "dataset": dataset.fingerprint,
             "provenance": provenance,
         }

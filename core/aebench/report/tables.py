@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from statistics import fmean
+from typing import Any
 
 from rich.console import Group
 from rich.table import Table
@@ -66,8 +67,9 @@ def entry(results: MatrixResults, model: str, task: TaskInfo) -> str:
 
 
 def row_name(results: MatrixResults, model: str) -> str:
-    """A row's label; a baseline is marked as one."""
-    return f"{model} (baseline)" if model in results.baselines else model
+    """A row's label; a baseline is marked as one, and so is a model with a budget of its own."""
+    marks = ["baseline"] * (model in results.baselines) + ["own budget"] * (model in results.own_training)
+    return f"{model} ({', '.join(marks)})" if marks else model
 
 
 def _entry_without_value(results: MatrixResults, model: str, task: TaskInfo) -> str:
@@ -92,6 +94,8 @@ def _explanations(results: MatrixResults) -> Iterator[str]:
         yield "mean ± 95 % interval over seeds (rank); models that do not differ significantly share a rank."
     else:
         yield "One seed: no two models can be told apart; --seeds 3 repeats the matrix."
+    for model, own in results.own_training.items():
+        yield f"own budget of {model}: {', '.join(f'{name} {_in_words(value)}' for name, value in own.items())}"
     cells = results.cells
     yield from sorted(
         {f"absent   {cell.task}.{name}: {reason}" for cell in cells for name, reason in cell.absent.items()}
@@ -100,3 +104,10 @@ def _explanations(results: MatrixResults) -> Iterator[str]:
     for cell in cells:
         if cell.status is Status.FAILED:
             yield f"failed   {cell.model} × {cell.task}, seed {cell.seed}: {cell.reason}"
+
+
+def _in_words(setting: Any) -> str:
+    """A setting on one line; nested settings in parentheses."""
+    if isinstance(setting, dict):
+        return "(" + ", ".join(f"{name} {_in_words(value)}" for name, value in setting.items()) + ")"
+    return str(setting)

@@ -36,6 +36,7 @@ def describe(plan: Plan) -> dict[str, Any]:
                 "version": model.plugin.version,
                 "baseline": model.record.baseline,
                 "params": model.params.model_dump(mode="json"),
+                "own_training": model.training.model_dump(mode="json", exclude_none=True),
             }
             for model in plan.models
         ],
@@ -103,6 +104,7 @@ def results_of(description: Mapping[str, Any], found: Mapping[tuple[str, int, st
         tasks=tasks_of(description),
         cells=tuple(_result_of(cell, found) for cell in description["cells"]),
         baselines=frozenset(model["label"] for model in models if model.get("baseline")),
+        own_training={model["label"]: own for model in models if (own := model.get("own_training"))},
         variants={model["label"]: Variant(model["name"], model["params"]) for model in models},
     )
 

@@ -65,6 +65,7 @@ class MatrixResults:
         cells: one per row, column, seed and, where several classes are held out, held-out class.
         baselines: the rows that are floors or ceilings: shown, but not compared with the others.
         variants: which model stands in each row.
+        own_training: rows whose training differs from all others, and the settings that differ.
     """
 
     matrix: str
@@ -74,6 +75,7 @@ class MatrixResults:
     cells: tuple[CellResult, ...]
     baselines: frozenset[str] = frozenset()
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    own_training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def count(self) -> Counter[Status]:
         """Cells by status."""
@@ -138,6 +140,7 @@ class MatrixResults:
         return {
             "matrix": self.matrix,
             "dataset": self.dataset,
+            "own_training": {model: dict(own) for model, own in self.own_training.items()},
             "cells": [_cell_as_json(cell) for cell in self.cells],
             "rankings": {task.name: self._ranking_as_json(task) for task in self.tasks},
         }
