@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Generator
 
-from aebench.contracts import Autoencoder, ImageDataset
+from aebench.contracts import Autoencoder, ImageDataset, ModelSpec
 from aebench.datasets import load_dataset
 from aebench.evaluation.reference_classifier import ConvolutionalClassifier, train_reference_classifier
+from aebench.networks import DENSE
 from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import Plan, plan
 from aebench.planning.seeds import splits_seed
@@ -55,7 +56,7 @@ def build(registry: Registry) -> Callable[..., Autoencoder]:
         record = registry.autoencoder(name).record
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return record.build(input_shape, latent_dim, record.params(**params))
+            return record.build(ModelSpec(input_shape, latent_dim, record.params(**params), DENSE))
 
     return build
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Generator, Tensor
 
-from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Code, Params, hookimpl
-from aebench.networks import DenseDecoder, DenseEncoder, gaussian_bottleneck, sample_standard_normal
+from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Code, ModelSpec, Params, hookimpl
+from aebench.networks import gaussian_bottleneck, sample_standard_normal
 
 
 class StrictParams(Params):
@@ -24,11 +24,9 @@ class LooseParams(Params):
 class BetaVAE(Autoencoder):
     """A VAE whose KL divergence is weighted by beta (Higgins et al. 2017, eq. 4)."""
 
-    def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, params: StrictParams | LooseParams) -> None:
-        super().__init__(
-            input_shape, latent_dim, DenseEncoder(input_shape, 2 * latent_dim), DenseDecoder(latent_dim, input_shape)
-        )
-        self.beta = params.beta
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec, spec.encoder(2 * spec.latent_dim), spec.decoder())
+        self.beta = spec.params.beta
 
     def bottleneck(self, h: Tensor, stochastic: bool = False, generator: Generator | None = None) -> Code:
         return gaussian_bottleneck(h, self.beta, stochastic, generator)

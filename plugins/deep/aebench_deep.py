@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from aebench.contracts import Autoencoder, AutoencoderRecord, Params, hookimpl
-from aebench.networks import DenseDecoder, DenseEncoder
+from aebench.contracts import Autoencoder, AutoencoderRecord, ModelSpec, hookimpl
 
 
-def build(input_shape: tuple[int, int, int], latent_dim: int, params: Params) -> Autoencoder:
-    return Autoencoder(
-        input_shape, latent_dim, DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
-    )
+def build(spec: ModelSpec) -> Autoencoder:
+    return Autoencoder(spec, spec.encoder(spec.latent_dim), spec.decoder())
 
 
 @hookimpl

@@ -6,8 +6,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from aebench.contracts import Autoencoder, AutoencoderRecord, Params, hookimpl
-from aebench.networks import DenseDecoder, DenseEncoder
+from aebench.contracts import Autoencoder, AutoencoderRecord, ModelSpec, Params, hookimpl
 
 
 class DenoisingParams(Params):
@@ -19,11 +18,9 @@ class DenoisingParams(Params):
 class Denoising(Autoencoder):
     """Adds Gaussian noise to the encoder's input in training, clipped to [0, 1]; evaluation uses clean images."""
 
-    def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, params: DenoisingParams) -> None:
-        super().__init__(
-            input_shape, latent_dim, DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
-        )
-        self.noise = params.noise
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec, spec.encoder(spec.latent_dim), spec.decoder())
+        self.noise = spec.params.noise
 
     def corrupt(self, x: Tensor, generator: Generator) -> Tensor:
         noise = torch.randn(x.shape, device=x.device, generator=generator)

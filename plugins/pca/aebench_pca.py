@@ -7,7 +7,7 @@ from math import prod
 import torch
 from torch import Generator, Tensor, nn
 
-from aebench.contracts import AebenchError, Autoencoder, AutoencoderRecord, Params, Stage, hookimpl, to_unit_interval
+from aebench.contracts import AebenchError, Autoencoder, AutoencoderRecord, ModelSpec, Stage, hookimpl, to_unit_interval
 
 HALF_GREY_LEVEL = 1 / 510  # of 8-bit images; decoded pixels keep this distance from 0 and 1, so that logits are finite
 
@@ -19,8 +19,7 @@ class PCA(Autoencoder):
     parameters.
 
     Args:
-        input_shape: (C, H, W).
-        latent_dim: number of components.
+        spec: its `latent_dim` is the number of components.
 
     Raises:
         AebenchError: an image has fewer pixels than the code has dimensions.
@@ -29,15 +28,15 @@ class PCA(Autoencoder):
     mean: Tensor
     components: Tensor
 
-    def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, params: Params) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         import sklearn.decomposition  # noqa: F401  here, so that the import does not count as training time
 
-        super().__init__(input_shape, latent_dim)
-        pixels = prod(input_shape)
-        if latent_dim > pixels:
-            raise AebenchError(f"pca: {pixels} pixels have at most {pixels} components, not {latent_dim}")
+        super().__init__(spec)
+        pixels = prod(spec.input_shape)
+        if spec.latent_dim > pixels:
+            raise AebenchError(f"pca: {pixels} pixels have at most {pixels} components, not {spec.latent_dim}")
         self.register_buffer("mean", torch.zeros(pixels))
-        self.register_buffer("components", nn.init.orthogonal_(torch.empty(latent_dim, pixels)))
+        self.register_buffer("components", nn.init.orthogonal_(torch.empty(spec.latent_dim, pixels)))
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         return (Stage("closed form", fit=self._fit),)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import torch
 from torch import Generator, Tensor
 
-from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Params, Stage, hookimpl, to_unit_interval
+from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, ModelSpec, Stage, hookimpl, to_unit_interval
 
 STORED_IMAGES = 4096  # to sample from
 LOGIT_EPS = 1e-6  # keeps the logits finite
@@ -23,9 +24,9 @@ class RawPixels(Autoencoder):
     stored_images: Tensor
     stored_count: Tensor
 
-    def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, params: Params) -> None:
-        super().__init__(input_shape, prod(input_shape))
-        self.register_buffer("stored_images", torch.zeros(STORED_IMAGES, *input_shape, dtype=torch.uint8))
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(replace(spec, latent_dim=prod(spec.input_shape)))
+        self.register_buffer("stored_images", torch.zeros(STORED_IMAGES, *spec.input_shape, dtype=torch.uint8))
         self.register_buffer("stored_count", torch.tensor(1))
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:

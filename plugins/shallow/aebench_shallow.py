@@ -6,15 +6,15 @@ from math import prod
 
 from torch import nn
 
-from aebench.contracts import Autoencoder, AutoencoderRecord, Params, hookimpl
+from aebench.contracts import Autoencoder, AutoencoderRecord, ModelSpec, hookimpl
 
 
-def build(input_shape: tuple[int, int, int], latent_dim: int, params: Params) -> Autoencoder:
+def build(spec: ModelSpec) -> Autoencoder:
     """Linear -> ReLU to the code (B, latent_dim), Linear back to logits."""
-    pixels = prod(input_shape)
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, latent_dim), nn.ReLU())
-    decoder = nn.Sequential(nn.Linear(latent_dim, pixels), nn.Unflatten(1, input_shape))
-    return Autoencoder(input_shape, latent_dim, encoder, decoder)
+    pixels = prod(spec.input_shape)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, spec.latent_dim), nn.ReLU())
+    decoder = nn.Sequential(nn.Linear(spec.latent_dim, pixels), nn.Unflatten(1, spec.input_shape))
+    return Autoencoder(spec, encoder, decoder)
 
 
 @hookimpl

@@ -6,8 +6,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from aebench.contracts import Autoencoder, AutoencoderRecord, Code, Params, hookimpl
-from aebench.networks import DenseDecoder, DenseEncoder
+from aebench.contracts import Autoencoder, AutoencoderRecord, Code, ModelSpec, Params, hookimpl
 
 
 class SparseParams(Params):
@@ -23,12 +22,10 @@ class Sparse(Autoencoder):
     The mean is over the batch (Ng, CS294A lecture notes, "Sparse autoencoder", 2011).
     """
 
-    def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, params: SparseParams) -> None:
-        super().__init__(
-            input_shape, latent_dim, DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
-        )
-        self.sparsity = params.sparsity
-        self.beta = params.beta
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec, spec.encoder(spec.latent_dim), spec.decoder())
+        self.sparsity = spec.params.sparsity
+        self.beta = spec.params.beta
 
     def bottleneck(self, h: Tensor, stochastic: bool = False, generator: Generator | None = None) -> Code:
         z = torch.sigmoid(h)

@@ -11,6 +11,7 @@ from aebench.contracts import (
     Autoencoder,
     AutoencoderRecord,
     Loss,
+    ModelSpec,
     Params,
     Stage,
     Update,
@@ -34,19 +35,17 @@ class StackedParams(Params):
 class Stacked(Autoencoder):
     """Trains pairs of layers as shallow autoencoders, from the outermost inwards; trained pairs are frozen.
 
-    Args:
-        input_shape: (C, H, W).
-        latent_dim: width of the code.
-        objective: see `StackedParams`.
+    It needs the blocks of the dense networks, and so builds them itself.
     """
 
     encoder: DenseEncoder
     decoder: DenseDecoder
 
-    def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, objective: str) -> None:
-        encoder, decoder = DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
-        super().__init__(input_shape, latent_dim, encoder, decoder)
-        self.objective = objective
+    def __init__(self, spec: ModelSpec) -> None:
+        encoder = DenseEncoder(spec.input_shape, spec.latent_dim)
+        decoder = DenseDecoder(spec.latent_dim, spec.input_shape)
+        super().__init__(spec, encoder, decoder)
+        self.objective = spec.params.objective
         self.depth = len(encoder.blocks)
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
@@ -78,10 +77,6 @@ class Stacked(Autoencoder):
         return Loss(reconstruction, reconstruction, reconstruction.new_zeros(()))
 
 
-def build(input_shape: tuple[int, int, int], latent_dim: int, params: StackedParams) -> Stacked:
-    return Stacked(input_shape, latent_dim, params.objective)
-
-
 @hookimpl
 def aebench_autoencoders() -> list[AutoencoderRecord]:
     return [
@@ -91,6 +86,6 @@ def aebench_autoencoders() -> list[AutoencoderRecord]:
             summary="the vanilla network, trained greedily from the outside in",
             source="Bengio, Lamblin, Popovici & Larochelle 2007",
             params=StackedParams,
-            build=build,
+            build=Stacked,
         )
     ]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Code, Params, hookimpl
-from aebench.networks import DenseDecoder, DenseEncoder, gaussian_bottleneck, sample_standard_normal
+from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, Code, ModelSpec, hookimpl
+from aebench.networks import gaussian_bottleneck, sample_standard_normal
 
 
 class VAE(Autoencoder):
     """Maximises the evidence lower bound (Kingma & Welling 2014, eq. 10); the deterministic code is the mean."""
 
-    def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, params: Params) -> None:
-        super().__init__(
-            input_shape, latent_dim, DenseEncoder(input_shape, 2 * latent_dim), DenseDecoder(latent_dim, input_shape)
-        )
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec, spec.encoder(2 * spec.latent_dim), spec.decoder())
 
     def bottleneck(self, h: Tensor, stochastic: bool = False, generator: Generator | None = None) -> Code:
         return gaussian_bottleneck(h, 1.0, stochastic, generator)

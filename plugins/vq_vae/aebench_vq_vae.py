@@ -11,11 +11,11 @@ from aebench.contracts import (
     AutoencoderRecord,
     Capability,
     Code,
+    ModelSpec,
     Params,
     hookimpl,
     straight_line,
 )
-from aebench.networks import DenseDecoder, DenseEncoder
 
 
 class VQParams(Params):
@@ -32,13 +32,11 @@ class VQVAE(Autoencoder):
     pass straight through the quantisation. Samples draw each element uniformly from its codebook.
     """
 
-    def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, params: VQParams) -> None:
-        super().__init__(
-            input_shape, latent_dim, DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
-        )
-        self.beta = params.beta
-        bound = 1 / params.codebook_size
-        self.codebook = nn.Parameter(torch.empty(latent_dim, params.codebook_size).uniform_(-bound, bound))
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec, spec.encoder(spec.latent_dim), spec.decoder())
+        self.beta = spec.params.beta
+        bound = 1 / spec.params.codebook_size
+        self.codebook = nn.Parameter(torch.empty(spec.latent_dim, spec.params.codebook_size).uniform_(-bound, bound))
 
     def bottleneck(self, h: Tensor, stochastic: bool = False, generator: Generator | None = None) -> Code:
         quantised = nearest(self.codebook, h)

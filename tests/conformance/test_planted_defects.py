@@ -31,7 +31,6 @@ from aebench.contracts import (
     Update,
     to_unit_interval,
 )
-from aebench.networks import DenseDecoder, DenseEncoder
 from aebench.testing import AutoencoderUnderTest, DatasetUnderTest, TaskUnderTest, autoencoders, datasets, tasks
 from aebench.testing.autoencoder_checks import evaluation, randomness, registration, state, training
 from aebench.testing.checks import check
@@ -41,11 +40,9 @@ from aebench.testing.tiny_matrix import runs_through_every_task
 class Good(Autoencoder):
     """Correct: noise on the code, and a prior, so that every part of the contract is used."""
 
-    def __init__(self, input_shape, latent_dim, params):
-        super().__init__(
-            input_shape, latent_dim, DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
-        )
-        self.register_buffer("scale", torch.full((latent_dim,), 0.1))
+    def __init__(self, spec):
+        super().__init__(spec, spec.encoder(spec.latent_dim), spec.decoder())
+        self.register_buffer("scale", torch.full((spec.latent_dim,), 0.1))
 
     def bottleneck(self, h, stochastic=False, generator=None):
         noise = torch.randn(h.shape, device=h.device, generator=generator) if stochastic else 0.0
@@ -59,8 +56,8 @@ class Good(Autoencoder):
 class GoodFit(Autoencoder):
     """Correct: fits itself without gradients."""
 
-    def __init__(self, input_shape, latent_dim, params):
-        super().__init__(input_shape, latent_dim)
+    def __init__(self, spec):
+        super().__init__(spec)
         self.register_buffer("mean", torch.full(self.input_shape, 0.9))
 
     def stages(self, epochs):
@@ -82,8 +79,8 @@ def record(build, **more):
 
 
 class DeadParameter(Good):
-    def __init__(self, *given):
-        super().__init__(*given)
+    def __init__(self, spec):
+        super().__init__(spec)
         self.unused = nn.Parameter(torch.ones(3))
 
 
@@ -111,8 +108,8 @@ class DrawsGlobally(Good):
 
 
 class DropsOut(Good):
-    def __init__(self, *given):
-        super().__init__(*given)
+    def __init__(self, spec):
+        super().__init__(spec)
         self.dropout = nn.Dropout(0.2)
 
     def encode(self, x):
@@ -122,9 +119,9 @@ class DropsOut(Good):
 class Adversarial(Good):
     """Correct: every batch updates encoder and decoder, then a discriminator of codes."""
 
-    def __init__(self, input_shape, latent_dim, params):
-        super().__init__(input_shape, latent_dim, params)
-        self.discriminator = nn.Linear(latent_dim, 1)
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.discriminator = nn.Linear(spec.latent_dim, 1)
 
     def bottleneck(self, h, stochastic=False, generator=None):
         return Code(h, functional.softplus(-self.discriminator(h)).mean())
@@ -194,8 +191,8 @@ class Dropout(Good):
 
 
 class LearnsOutsideTheState(Good):
-    def __init__(self, *given):
-        super().__init__(*given)
+    def __init__(self, spec):
+        super().__init__(spec)
         self.shift = torch.randn(self.latent_dim)
 
     def decode(self, z):
@@ -203,8 +200,8 @@ class LearnsOutsideTheState(Good):
 
 
 class TensorLeftBehind(Good):
-    def __init__(self, *given):
-        super().__init__(*given)
+    def __init__(self, spec):
+        super().__init__(spec)
         self.ones = torch.ones(self.latent_dim)
 
     def decode(self, z):
@@ -232,10 +229,10 @@ class CountsInPython(Good):
 class CountsInBuffers(Good):
     """Correct: anneals its penalty with a counter in a buffer, which is saved, moved and recorded with the model."""
 
-    def __init__(self, input_shape, latent_dim, params):
-        super().__init__(input_shape, latent_dim, params)
+    def __init__(self, spec):
+        super().__init__(spec)
         self.register_buffer("steps", torch.zeros(()))
-        self.centre = nn.Parameter(torch.zeros(latent_dim), requires_grad=False)
+        self.centre = nn.Parameter(torch.zeros(spec.latent_dim), requires_grad=False)
 
     def loss(self, x, generator):
         if self.training:
@@ -249,8 +246,8 @@ class CountsInBuffers(Good):
 class AnnealsByEpoch(Good):
     """Correct: anneals its penalty by a schedule in a buffer, which `on_epoch` changes in place."""
 
-    def __init__(self, input_shape, latent_dim, params):
-        super().__init__(input_shape, latent_dim, params)
+    def __init__(self, spec):
+        super().__init__(spec)
         self.register_buffer("weight", torch.zeros(()))
 
     def on_epoch(self, epoch, epochs):

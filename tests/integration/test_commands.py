@@ -187,7 +187,7 @@ def test_check_fails_for_a_defective_plugin(home, distribution):
 from aebench.contracts import Autoencoder, AutoencoderRecord, hookimpl
 @hookimpl
 def aebench_autoencoders():
-    return [AutoencoderRecord(name="idle", title="Idle", summary="does nothing", build=lambda *a: Autoencoder(*a[:2]))]
+    return [AutoencoderRecord(name="idle", title="Idle", summary="does nothing", build=Autoencoder)]
 """
     done = home.run("check", "idle", code=1, **distribution("aebench-idle".replace("-", "_"), source))
     assert "FAILED  shapes_and_dtypes" in done.stdout

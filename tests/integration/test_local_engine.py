@@ -37,15 +37,12 @@ CONCURRENT = (
 PLUGIN = """
 import os, signal, time, weakref
 from aebench.contracts import Autoencoder, AutoencoderRecord, Evaluation, Loss, Metric, TaskRecord, hookimpl
-from aebench.networks import DenseDecoder, DenseEncoder
 
 LIVE = weakref.WeakSet()
 
 class Working(Autoencoder):
-    def __init__(self, input_shape, latent_dim, params):
-        super().__init__(
-            input_shape, latent_dim, DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
-        )
+    def __init__(self, spec):
+        super().__init__(spec, spec.encoder(spec.latent_dim), spec.decoder())
 
 class Concurrent(Working):
     def loss(self, x, generator):

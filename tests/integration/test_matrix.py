@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 from PIL import Image
 from safetensors.torch import load_file
 
-from aebench.contracts import Params
+from aebench.contracts import ModelSpec, Params
+from aebench.networks import DENSE
 
 GOLDEN = json.loads(Path(__file__).parents[1].joinpath("golden", "digits_3_epochs.json").read_text())
 
@@ -187,7 +188,7 @@ def test_a_logged_model_reconstructs_an_image_and_agrees_with_its_weights(
     assert set(logged) == {"general", "anomaly"}
     loaded = mlflow.pytorch.load_model(logged["general"].model_uri)
     x = digits.test.x(slice(5))
-    model = registry.autoencoder("vae").record.build((1, 8, 8), 20, Params())
+    model = registry.autoencoder("vae").record.build(ModelSpec((1, 8, 8), 20, Params(), DENSE))
     model.load_state_dict(load_file(_folder(matrix, run) / "weights/general.safetensors"))
     torch.testing.assert_close(loaded(x), model.eval().reconstruct(x))
     assert (loaded(x) - x).square().mean() < 0.2

@@ -14,7 +14,6 @@ from .conftest import AEBENCH, environment
 HELD = """
 import os, time
 from aebench.contracts import Autoencoder, AutoencoderRecord, hookimpl
-from aebench.networks import DenseDecoder, DenseEncoder
 
 class Held(Autoencoder):
     def loss(self, x, generator):
@@ -22,8 +21,8 @@ class Held(Autoencoder):
             time.sleep(0.05)
         return super().loss(x, generator)
 
-def build(shape, dim, params):
-    return Held(shape, dim, DenseEncoder(shape, dim), DenseDecoder(dim, shape))
+def build(spec):
+    return Held(spec, spec.encoder(spec.latent_dim), spec.decoder())
 
 @hookimpl
 def aebench_autoencoders():
@@ -122,11 +121,10 @@ def test_a_new_task_reuses_the_trained_weights(home):
 FRAGILE = """
 import os, signal
 from aebench.contracts import Autoencoder, AutoencoderRecord, TaskRecord, Metric, Evaluation, hookimpl
-from aebench.networks import DenseEncoder, DenseDecoder
 
 class Fragile(Autoencoder):
-    def __init__(self, shape, dim, behaviour):
-        super().__init__(shape, dim, DenseEncoder(shape, dim), DenseDecoder(dim, shape))
+    def __init__(self, spec, behaviour):
+        super().__init__(spec, spec.encoder(spec.latent_dim), spec.decoder())
         self.behaviour = behaviour
     def loss(self, x, generator):
         if self.behaviour == "killed": os.kill(os.getpid(), signal.SIGKILL)
@@ -134,9 +132,9 @@ class Fragile(Autoencoder):
         return super().loss(x, generator)
 
 def build(behaviour):
-    def build(shape, dim, params):
+    def build(spec):
         if behaviour == "unbuilt": raise ValueError("no such shape")
-        return Fragile(shape, dim, behaviour)
+        return Fragile(spec, behaviour)
     return build
 
 @hookimpl

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from aebench.contracts import Autoencoder, binary_cross_entropy
+from aebench.contracts import Autoencoder, ModelSpec, Params, binary_cross_entropy
+from aebench.networks import DENSE
 
 
 @pytest.mark.parametrize("shape", [(7, 1, 32, 32), (3, 3, 5, 7), (4, 11)])
@@ -23,7 +24,7 @@ def test_half_precision_logits_give_a_float32_loss():
 
 
 def test_the_training_loss_is_the_mean_over_the_batch():
-    model = Autoencoder((1, 4, 4), 16, torch.nn.Flatten(), torch.nn.Unflatten(1, (1, 4, 4)))
+    model = Autoencoder(ModelSpec((1, 4, 4), 16, Params(), DENSE), torch.nn.Flatten(), torch.nn.Unflatten(1, (1, 4, 4)))
     x = torch.rand(5, 1, 4, 4)
     loss = model.loss(x, torch.Generator())
     torch.testing.assert_close(loss.reconstruction, binary_cross_entropy(model.decode(x.flatten(1)), x).mean())

@@ -17,7 +17,7 @@ GOOD = """
 from aebench.contracts import Autoencoder, AutoencoderRecord, hookimpl
 @hookimpl
 def aebench_autoencoders():
-    return [AutoencoderRecord(name="{name}", title="T", summary="s", build=lambda *given: Autoencoder(*given[:2]))]
+    return [AutoencoderRecord(name="{name}", title="T", summary="s", build=Autoencoder)]
 """
 
 

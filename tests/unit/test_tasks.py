@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from aebench.contracts import AebenchError, Animation, Autoencoder, Context, Split
+from aebench.contracts import AebenchError, Animation, Autoencoder, Context, ModelSpec, Params, Split
 from aebench.evaluation.rendering import render
+from aebench.networks import DENSE
 
 SHAPE = (1, 8, 8)
 
@@ -17,7 +18,7 @@ class Identity(Autoencoder):
     """Returns the image itself: a perfect reconstruction."""
 
     def __init__(self):
-        super().__init__(SHAPE, 64)
+        super().__init__(ModelSpec(SHAPE, 64, Params(), DENSE))
 
     def encode(self, x):
         return x.flatten(1)

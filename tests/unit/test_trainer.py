@@ -2,18 +2,22 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
 from torch import Generator
 
-from aebench.contracts import Autoencoder, Loss, OptimizerSpec, Split, Stage, Update
+from aebench.contracts import Autoencoder, Loss, ModelSpec, OptimizerSpec, Params, Split, Stage, Update
 from aebench.errors import BudgetExceeded, TrainingDiverged
+from aebench.networks import DENSE
 from aebench.training.fitting import fit
 from aebench.training.records import Budget
 from aebench.training.step_runner import StepRunner
 from aebench.training.trainer import Trainer
+
+
+def _spec(latent_dim):
+    return ModelSpec((1, 8, 8), latent_dim, Params(), DENSE)
 
 
 def _fit(model, data, epochs=2, **more):
@@ -108,8 +112,7 @@ class Diverging(Autoencoder):
 
 def test_a_diverging_training_raises(digits):
     model = Diverging(
-        (1, 8, 8),
-        64,
+        _spec(64),
         torch.nn.Flatten(),
         torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Unflatten(1, (1, 8, 8))),
     )
@@ -120,11 +123,10 @@ def test_a_diverging_training_raises(digits):
 class Principal(Autoencoder):
     """PCA: a model without gradients, logits and stages."""
 
-    def __init__(self, input_shape, latent_dim):
-        super().__init__(input_shape, latent_dim)
-        pixels = int(np.prod(input_shape))
-        self.register_buffer("mean", torch.zeros(pixels))
-        self.register_buffer("components", torch.zeros(latent_dim, pixels))
+    def __init__(self):
+        super().__init__(_spec(20))
+        self.register_buffer("mean", torch.zeros(64))
+        self.register_buffer("components", torch.zeros(20, 64))
 
     def stages(self, epochs):
         return (Stage("closed form", fit=self.fit),)
@@ -142,7 +144,7 @@ class Principal(Autoencoder):
 
 
 def test_a_model_without_gradients_is_fitted_in_closed_form(digits):
-    model = Principal((1, 8, 8), 20)
+    model = Principal()
     result = _fit(model, digits)
     assert result.epochs == ()
     x = digits.test.x()
@@ -153,7 +155,7 @@ class TooManyEpochs(Autoencoder):
     """Its stages need `factor` times the epochs of the budget."""
 
     def __init__(self, factor):
-        super().__init__((1, 8, 8), 64, torch.nn.Flatten(), torch.nn.Unflatten(1, (1, 8, 8)))
+        super().__init__(_spec(64), torch.nn.Flatten(), torch.nn.Unflatten(1, (1, 8, 8)))
         self.weight = torch.nn.Parameter(torch.ones(64))
         self.factor = factor
 
@@ -186,8 +188,8 @@ class SecretlyTrained(Principal):
 
 def test_gradient_steps_in_a_fit_in_closed_form_fail_with_their_number(digits):
     with pytest.raises(BudgetExceeded, match="budget of 0 optimiser steps, this one took 7"):
-        _fit(SecretlyTrained((1, 8, 8), 20), digits)
-    _fit(Principal((1, 8, 8), 20), digits)
+        _fit(SecretlyTrained(), digits)
+    _fit(Principal(), digits)
 
 
 def test_the_result_counts_steps_images_and_parameters(build, digits):
@@ -198,7 +200,7 @@ def test_the_result_counts_steps_images_and_parameters(build, digits):
     assert result.images_seen == 3 * steps * 64
     assert result.parameters == sum(value.numel() for value in model.parameters())
     assert result.seconds > 0
-    closed = _fit(Principal((1, 8, 8), 20), digits)
+    closed = _fit(Principal(), digits)
     assert (closed.images_seen, closed.optimizer_steps) == (len(digits.train), 0)
 
 
@@ -207,7 +209,7 @@ class Adversarial(Autoencoder):
 
     def __init__(self, build):
         base = build("vanilla")
-        super().__init__(base.input_shape, base.latent_dim, base.encoder, base.decoder)
+        super().__init__(_spec(base.latent_dim), base.encoder, base.decoder)
         self.critic = torch.nn.Linear(self.latent_dim, 1)
 
     def loss(self, x, generator):
@@ -262,7 +264,7 @@ class Prepared(Autoencoder):
 
     def __init__(self, build):
         base = build("vanilla")
-        super().__init__(base.input_shape, base.latent_dim, base.encoder, base.decoder)
+        super().__init__(_spec(base.latent_dim), base.encoder, base.decoder)
         self.register_buffer("fits", torch.zeros(2))
         self.register_buffer("schedule", torch.zeros(2))
 

@@ -3,7 +3,9 @@
 from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages, Split, to_unit_interval
 from aebench.contracts.models import (
     Autoencoder,
+    Backbone,
     Code,
+    ModelSpec,
     binary_cross_entropy,
     straight_line,
 )
@@ -27,6 +29,7 @@ __all__ = [
     "Animation",
     "Autoencoder",
     "AutoencoderRecord",
+    "Backbone",
     "Capability",
     "Claim",
     "Code",
@@ -38,6 +41,7 @@ __all__ = [
     "Loss",
     "Measured",
     "Metric",
+    "ModelSpec",
     "NotMeasured",
     "OptimizerSpec",
     "Params",

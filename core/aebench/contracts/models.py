@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -24,6 +25,46 @@ class Code:
 
     z: Tensor
     penalty: Tensor
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The networks that the benchmark gives to its models, so that models differ only in what they are about.
+
+    Attributes:
+        name: `[a-z][a-z0-9_]*`.
+        encoder: (input_shape, code_width) -> a module from images (B, C, H, W) to (B, code_width).
+        decoder: (latent_dim, output_shape) -> a module from codes (B, latent_dim) to logits (B, C, H, W).
+    """
+
+    name: str
+    encoder: Callable[[tuple[int, int, int], int], nn.Module]
+    decoder: Callable[[int, tuple[int, int, int]], nn.Module]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model is built for.
+
+    Attributes:
+        input_shape: (C, H, W) of one image.
+        latent_dim: width of the code z.
+        params: the validated parameters of the record, an instance of `AutoencoderRecord.params`.
+        backbone: where `encoder` and `decoder` come from.
+    """
+
+    input_shape: tuple[int, int, int]
+    latent_dim: int
+    params: Any
+    backbone: Backbone
+
+    def encoder(self, code_width: int) -> nn.Module:
+        """A new encoder: (B, *input_shape) -> (B, code_width); a Gaussian posterior needs 2 * latent_dim."""
+        return self.backbone.encoder(self.input_shape, code_width)
+
+    def decoder(self) -> nn.Module:
+        """A new decoder: (B, latent_dim) -> logits (B, *input_shape)."""
+        return self.backbone.decoder(self.latent_dim, self.input_shape)
 
 
 def binary_cross_entropy(logits: Tensor, x: Tensor) -> Tensor:
@@ -52,22 +93,15 @@ class Autoencoder(nn.Module):
     then replayed without running Python. A schedule belongs in `on_epoch`, which changes buffers in place.
 
     Args:
-        input_shape: (C, H, W) of one image.
-        latent_dim: width of the code z.
-        encoder: (B, C, H, W) -> (B, H'), any width that the bottleneck accepts.
-        decoder: (B, latent_dim) -> logits (B, C, H, W).
+        spec: what it is built for.
+        encoder: (B, C, H, W) -> (B, H'), any width that the bottleneck accepts; usually `spec.encoder(width)`.
+        decoder: (B, latent_dim) -> logits (B, C, H, W); usually `spec.decoder()`.
     """
 
-    def __init__(
-        self,
-        input_shape: Sequence[int],
-        latent_dim: int,
-        encoder: nn.Module | None = None,
-        decoder: nn.Module | None = None,
-    ) -> None:
+    def __init__(self, spec: ModelSpec, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> None:
         super().__init__()
-        self.input_shape = tuple(input_shape)
-        self.latent_dim = latent_dim
+        self.input_shape = spec.input_shape
+        self.latent_dim = spec.latent_dim
         self.encoder = encoder if encoder is not None else nn.Identity()
         self.decoder = decoder if decoder is not None else nn.Identity()
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages
-from aebench.contracts.models import Autoencoder
+from aebench.contracts.models import Autoencoder, ModelSpec
 from aebench.contracts.studies import Claim, Procedure, PublishedFigures
 from aebench.contracts.tasks import Context, Evaluation, Metric, Skip
 
@@ -55,13 +55,13 @@ class AutoencoderRecord(_Record):
         summary: one line.
         source: the paper.
         params: a pydantic model whose fields all have defaults.
-        build: (input_shape, latent_dim, params) -> an untrained Autoencoder on the CPU. It may draw from torch's
-            default generator, which the core seeds before the call.
+        build: (spec) -> an untrained Autoencoder on the CPU; often the class itself. It may draw from torch's default
+            generator, which the core seeds before the call.
         capabilities: what the model can do besides encoding and decoding.
         baseline: whether it is a lower or upper bound: shown in every table below the models, but not ranked.
     """
 
-    build: Callable[[tuple[int, int, int], int, Any], Autoencoder]
+    build: Callable[[ModelSpec], Autoencoder]
     capabilities: frozenset[Capability] = frozenset()
     baseline: bool = False
 

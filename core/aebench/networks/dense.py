@@ -8,6 +8,8 @@ from math import prod
 
 from torch import Tensor, nn
 
+from aebench.contracts import Backbone
+
 LAYERS = 3
 
 
@@ -72,3 +74,6 @@ def _blocks(widths: Sequence[int]) -> nn.Sequential:
 
 def _hidden_block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU())
+
+
+DENSE = Backbone("dense", DenseEncoder, DenseDecoder)

@@ -18,13 +18,14 @@ from aebench.contracts import (
     Context,
     Evaluation,
     ImageDataset,
+    ModelSpec,
     Params,
     Skip,
     Split,
     TaskRecord,
 )
 from aebench.evaluation.rendering import render
-from aebench.networks import DenseDecoder, DenseEncoder, sample_standard_normal
+from aebench.networks import DENSE, sample_standard_normal
 from aebench.planning.config import DEFAULT_PROFILES, Profile
 from aebench.testing.checks import check, expect
 from aebench.testing.parameters import reject_unknown_keys
@@ -40,10 +41,8 @@ EPOCHS = 3
 class ReferenceModel(Autoencoder):
     """The deep autoencoder with a standard normal prior; the checks evaluate a task on it."""
 
-    def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, params: Params) -> None:
-        super().__init__(
-            input_shape, latent_dim, DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
-        )
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec, spec.encoder(spec.latent_dim), spec.decoder())
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         return sample_standard_normal(self, n, generator)
@@ -107,7 +106,7 @@ def _data(held_out: int | None) -> ImageDataset:
 
 def _build(latent_dim: int) -> Autoencoder:
     with seeded_global_generators(0):
-        return REFERENCE_RECORD.build(small_digits().info.input_shape, latent_dim, REFERENCE_RECORD.params())
+        return REFERENCE_RECORD.build(ModelSpec(small_digits().info.input_shape, latent_dim, Params(), DENSE))
 
 
 @cache

@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import save
 from torch import Generator
 
-from aebench.contracts import Autoencoder, AutoencoderRecord, ImageDataset
+from aebench.contracts import Autoencoder, AutoencoderRecord, ImageDataset, ModelSpec
+from aebench.networks import DENSE
 from aebench.planning.specs import TrainingSpec
 from aebench.training.records import Budget
 from aebench.training.trainer import Trainer
@@ -19,9 +20,10 @@ def build_model(
     restored.
     """
     params = record.params.model_validate(spec.params, strict=False)
+    model_spec = ModelSpec(input_shape, spec.latent_dim, params, DENSE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.initialisation_seed if seed is None else seed)
-        return record.build(input_shape, spec.latent_dim, params)
+        return record.build(model_spec)
 
 
 def build_trainer(model: Autoencoder, data: ImageDataset, spec: TrainingSpec, device: torch.device) -> Trainer:

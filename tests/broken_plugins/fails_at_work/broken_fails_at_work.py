@@ -5,13 +5,11 @@ import time
 import torch
 
 from aebench.contracts import Autoencoder, AutoencoderRecord, Loss, Metric, Stage, TaskRecord, Update, hookimpl
-from aebench.networks import DenseDecoder, DenseEncoder
 
 
 class Sound(Autoencoder):
-    def __init__(self, input_shape, latent_dim, params):
-        encoder, decoder = DenseEncoder(input_shape, latent_dim), DenseDecoder(latent_dim, input_shape)
-        super().__init__(input_shape, latent_dim, encoder, decoder)
+    def __init__(self, spec):
+        super().__init__(spec, spec.encoder(spec.latent_dim), spec.decoder())
 
 
 class FailsInBuild(Sound):

@@ -10,8 +10,9 @@ import torch
 from torch import Generator, Tensor
 
 from aebench import contracts
-from aebench.contracts import Autoencoder, AutoencoderRecord, OptimizerSpec, Update
+from aebench.contracts import Autoencoder, AutoencoderRecord, ModelSpec, OptimizerSpec, Update
 from aebench.contracts.stages import Fit
+from aebench.networks import DENSE
 from aebench.registry.loading import create_registry
 from aebench.registry.records import Registered, Registry
 from aebench.testing.side_effects import seeded_global_generators
@@ -32,9 +33,13 @@ class AutoencoderUnderTest:
 
     def build(self, shape: tuple[int, ...], latent_dim: int, seed: int = 0) -> Autoencoder:
         """A new model, initialised from `seed`."""
-        channels, height, width = shape
         with seeded_global_generators(seed):
-            return self.record.build((channels, height, width), latent_dim, self.record.params())
+            return self.record.build(self.spec(shape, latent_dim))
+
+    def spec(self, shape: tuple[int, ...], latent_dim: int) -> ModelSpec:
+        """With the default parameters and the dense backbone."""
+        channels, height, width = shape
+        return ModelSpec((channels, height, width), latent_dim, self.record.params(), DENSE)
 
     def cases(self, trained: bool = True) -> Iterator[tuple[str, Autoencoder]]:
         """Models for several image shapes and latent dims, in evaluation mode; `trained` ones have taken some steps."""

@@ -55,7 +55,7 @@ def _initialisation_follows_the_seed(subject: AutoencoderUnderTest) -> int:
     shape, latent_dim = CASES[0]
     for seed in (1, 2):
         with seeded_global_generators(seed):
-            subject.record.build(shape, latent_dim, subject.record.params())
+            subject.record.build(subject.spec(shape, latent_dim))
             current = torch.initial_seed()
             expect(current == seed, "build not to seed PyTorch", f"it called torch.manual_seed({current})")
     one, other = (subject.build(shape, latent_dim, seed=1).state_dict() for _ in range(2))
