@@ -30,7 +30,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield f"A plugin is a module named by an entry point in the group `{ENTRY_POINT_GROUP}`. It implements one or more"
     yield "of these hooks, each marked with `aebench.contracts.hookimpl`. A hook only returns records."
-    yield "The dependency of its distribution says which versions of aebench it works with: `aebench>=0.1,<0.2`."
+    yield "The dependency of its distribution says which versions of aebench it works with: `aebench>=0.2,<0.3`."
     yield ""
     yield "## Hooks"
     for hook, record in RECORD_OF_HOOK.items():

@@ -1,3 +1,3 @@
 """aebench: a plugin-based benchmark suite for autoencoders."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -13,7 +13,8 @@ FAILURES = {
     "broken-malformed-record": ("collect", "title"),
     "broken-name-taken": ("collect", "'vae' of broken-name-taken 1.2.3 is already registered by aebench-vae"),
     "broken-missing-dependency": ("requirements", "needs 'aebench-surely-not-installed>=2', which is not installed"),
-    "broken-newer-aebench": ("requirements", "needs aebench>=99, this is aebench 0.1"),
+    "broken-older-aebench": ("requirements", "needs aebench<0.2,>=0.1, this is aebench 0.2"),
+    "broken-newer-aebench": ("requirements", "needs aebench>=99, this is aebench 0.2"),
 }
 LIMIT = {"AEBENCH_PLUGIN_SECONDS": "3"}
 

@@ -62,7 +62,7 @@ def write_package(kind: str, name: str, where: Path, registry: Registry) -> Path
 
 
 def _next_minor(version: str) -> str:
-    """The first version that may break a plugin written for `version`: "0.1.0" -> "0.2"."""
+    """The first version that may break a plugin written for `version`: "0.2.0" -> "0.3"."""
     major, minor = version.split(".")[:2]
     return f"{major}.{int(minor) + 1}"
 
