@@ -11,10 +11,21 @@ import torch
 from platformdirs import user_cache_path
 
 from aebench.execution.devices import cores
-from benchmarks import concurrent, precision, profile, scaling, shared_speed, start_up, training, whole_run
+from benchmarks import (
+    concurrent,
+    precision,
+    profile,
+    scaling,
+    shared_speed,
+    start_up,
+    training,
+    whole_run,
+    worker_start,
+)
 
 PARTS = {
     "start_up": start_up,
+    "worker_start": worker_start,
     "training": training,
     "profile": profile,
     "shared_speed": shared_speed,
