@@ -94,6 +94,8 @@ def test_all_mistakes_at_once_in_sections_and_in_a_plugins_parameters(registry, 
         ("training: {epochs: 0}", "training.epochs: input should be greater than 0, got 0"),
         ("training: {batch_size: 1}", "training.batch_size: input should be greater than 1"),
         ("training: {optimizer: {learning_rate: .inf}}", "training.optimizer.learning_rate"),
+        ("training: {early_stopping: {patience: 0}}", "training.early_stopping.patience: input should be greater"),
+        ("training: {early_stopping: 5}", "training.early_stopping: input should be an object"),
         ("training: {optimizer: lion}", "training.optimizer.name: input should be 'adam', 'adamw', 'sgd' or 'rmsprop'"),
         ("training: {optimizer: {momentum: 0.9}}", "training.optimizer: adam has no momentum; sgd and rmsprop have$"),
         (

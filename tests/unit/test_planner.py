@@ -1,5 +1,7 @@
 """The plan: what is trained, shared and skipped, and which settings a hash depends on."""
 
+from dataclasses import replace
+
 import pytest
 
 from aebench.errors import AebenchError
@@ -60,6 +62,7 @@ def test_the_same_benchmark_gives_the_same_plan(lay_out):
         {"training": {"epochs": 61}},
         {"training": {"batch_size": 32}},
         {"training": {"optimizer": {"learning_rate": 0.002}}},
+        {"training": {"early_stopping": {"patience": 3}}},
         {"seed": 43},
         {"profiles": {"general": {"latent_dim": 19}, "anomaly": {"latent_dim": 2, "held_out": 2}}},
         {"models": [{"name": "stacked", "params": {"objective": "pixels"}}]},
@@ -81,6 +84,14 @@ def test_a_models_own_training_changes_its_own_cells_only(lay_out):
     assert (training.epochs, training.batch_size, training.optimizer.name) == (90, 32, "adamw")
     same = lay_out(models=["vanilla", {"name": "vae", "training": {"epochs": 60, "optimizer": "adam"}}])
     assert [cell.hash for cell in same.cells] == [cell.hash for cell in before.cells]
+
+
+def test_early_stopping_needs_validation_images(registry, digits):
+    benchmark = load_benchmark(registry, None, {("training", "early_stopping"): {"patience": 3}})
+    assert plan(benchmark, digits.info).trainings[0].patience == 3
+    train, _, test = digits.info.sizes
+    with pytest.raises(AebenchError, match=r"training\.early_stopping: digits has no validation images"):
+        plan(benchmark, replace(digits.info, sizes=(train, 0, test)))
 
 
 def test_a_tasks_parameters_change_its_own_cells_only(lay_out):

@@ -158,6 +158,7 @@ def test_a_training_has_totals_and_curves_of_what_is_finite(client, create_run, 
     assert set(client.get_run(run_id).data.metrics) == {f"{prefix}.{name}" for name in history}
     assert history == {
         "seconds": [(0, 1.5)],
+        "epochs_used": [(0, 2)],
         "images_seen": [(0, 100)],
         "optimizer_steps": [(0, 10)],
         "parameters": [(0, 5)],

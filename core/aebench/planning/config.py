@@ -49,6 +49,16 @@ class Profile(_Section):
     held_out: ClassIndex | ClassIndices | Literal["all"] | None = None
 
 
+class EarlyStopping(_Section):
+    """Ends a stage of a training early, and keeps its best weights.
+
+    Attributes:
+        patience: epochs without a lower validation loss after which the stage ends.
+    """
+
+    patience: int = Field(gt=0)
+
+
 class TrainingSettings(_Section):
     """The budget of every model.
 
@@ -56,12 +66,14 @@ class TrainingSettings(_Section):
         epochs: passes over the training images.
         batch_size: images in a batch; None for the data set's own.
         optimizer: by name, or with its settings; a model's own optimiser, if it names one, is used instead.
+        early_stopping: for all models, or None for the whole budget.
         precision: of the matrix products in training: fp32, bf16, or auto for bf16 where a CPU has it in hardware.
     """
 
     epochs: int = Field(default=60, gt=0)
     batch_size: int | None = Field(default=None, gt=1)
     optimizer: Annotated[OptimizerSpec, BeforeValidator(as_choice)] = OptimizerSpec()
+    early_stopping: EarlyStopping | None = None
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
 
 

@@ -57,10 +57,12 @@ def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32", de
         device_kind: of the device that trains and evaluates, "cpu" or "cuda".
 
     Raises:
-        AebenchError: the held-out class of a profile in use is not a class of the data set, or the source of a plugin
-            cannot be found.
+        AebenchError: the held-out class of a profile in use is not a class of the data set, the data set has no
+            validation images for early stopping, or the source of a plugin cannot be found.
     """
     config = benchmark.config
+    if config.training.early_stopping and not dataset.sizes[1]:
+        raise AebenchError(f"training.early_stopping: {dataset.name} has no validation images")
     conditions = _Conditions(benchmark, dataset, precision, device_kind)
     task_provenances = [evaluation_provenance(task.plugin) for task in benchmark.tasks]
     cells = []
@@ -100,6 +102,7 @@ def _training(
         "epochs": epochs,
         "batch_size": batch_size,
         "optimizer": optimizer,
+        "patience": config.training.early_stopping and config.training.early_stopping.patience,
         "precision": conditions.precision,
         "device_kind": conditions.device_kind,
         "suite_seed": config.seed,

@@ -21,6 +21,7 @@ class TrainingSpec:
         in_rotation: the profile holds out several classes, each in a training of its own such as this one.
         seed: which repetition, from 0.
         epochs, batch_size, optimizer: the budget.
+        patience: epochs without a lower validation loss after which a stage ends early; None for never.
         precision: "fp32" or "bf16", of the matrix products.
         device_kind: "cpu" or "cuda"; their results differ.
         suite_seed: what all seeds are derived from.
@@ -38,6 +39,7 @@ class TrainingSpec:
     epochs: int
     batch_size: int
     optimizer: OptimizerSpec
+    patience: int | None
     precision: str
     device_kind: str
     suite_seed: int

@@ -46,7 +46,7 @@ LONGEST_TAG = 5000  # characters; some MLflow servers refuse more
 
 REFERENCE_CLASSIFIER_ACCURACY = "reference_classifier.accuracy"
 CURVES = ("total", "reconstruction", "penalty", "validation")
-TOTALS = ("seconds", "images_seen", "optimizer_steps", "parameters")
+TOTALS = ("seconds", "epochs_used", "images_seen", "optimizer_steps", "parameters")
 
 RUNNING = "attributes.status = 'RUNNING'"  # a filter, as are the results of `of_kind` and `children_of`
 
@@ -125,7 +125,7 @@ def model_params(model: Selected[AutoencoderRecord], cells: Iterable[EvaluationS
         training = cell.training
         params["model.name"] = training.model
         params |= {f"model.{name}": value for name, value in training.params.items()}
-        for name in ("epochs", "batch_size", "precision", "seed"):
+        for name in ("epochs", "batch_size", "patience", "precision", "seed"):
             params[f"train.{name}"] = getattr(training, name)
         settings = training.optimizer.model_dump()
         schedule = settings.pop("schedule")

@@ -32,7 +32,7 @@ def build_trainer(model: Autoencoder, data: ImageDataset, spec: TrainingSpec, de
     Raises:
         BudgetExceeded: the stages of the model need more epochs than the spec has.
     """
-    budget = Budget(spec.epochs, spec.batch_size, spec.optimizer, spec.precision)
+    budget = Budget(spec.epochs, spec.batch_size, spec.optimizer, spec.precision, spec.patience)
     batches = Generator().manual_seed(spec.batches_seed)
     noise = Generator(device).manual_seed(spec.derived_seed("noise"))
     return Trainer(model, data, budget, batches, noise)

@@ -12,13 +12,15 @@ class Budget:
     """The budget of every model: passes over the training images, images per step, optimiser, precision.
 
     `optimizer` is for every update that does not name its own. `precision` is "fp32", or "bf16" for matrix products in
-    bfloat16; weights, losses and the optimiser's state stay float32.
+    bfloat16; weights, losses and the optimiser's state stay float32. With a `patience`, a stage ends when its
+    validation loss has not fallen for so many epochs, and keeps the weights with the lowest.
     """
 
     epochs: int
     batch_size: int
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     precision: str = "fp32"
+    patience: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,8 @@ class TrainingResult:
     optimizer_steps: int
     parameters: int
     graph_fallback: str = ""
+
+    @property
+    def epochs_used(self) -> int:
+        """Epochs that were trained: fewer than the budget if a stage ended early."""
+        return len(self.epochs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
@@ -17,6 +17,15 @@ from aebench.training.cuda import CudaStepRunner
 from aebench.training.records import Budget, EpochLosses, TrainingResult
 from aebench.training.stages import StageInTraining, fit_in_closed_form, parameter_count, stages_within
 from aebench.training.step_runner import StepRunner
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The weights with the lowest validation loss of a stage, and the epoch after which they were taken."""
+
+    validation: float
+    epoch: int
+    weights: dict[str, Any]
 
 
 class Trainer:
@@ -49,6 +58,7 @@ class Trainer:
         self._stages = stages_within(model, budget.epochs)
         self._position = 0, 0  # index of the stage, and the number of its epochs that are done
         self._in_training: StageInTraining | None = None
+        self._best: _Best | None = None  # of the current stage, with early stopping
         self._losses: list[EpochLosses] = []
         self._seconds, self._started = 0.0, 0.0
         self._images_seen, self._optimizer_steps = 0, 0
@@ -96,12 +106,21 @@ class Trainer:
             else:
                 losses = self._finish(stage)
         self._seconds += time.perf_counter() - self._started
-        if epoch + 1 < stage.epochs:
+        stops_early = self._stops_early(losses)
+        if epoch + 1 < stage.epochs and not stops_early:
             self._position = number, epoch + 1
         else:
             self._position = number + 1, 0
             self._end_stage()
         return losses
+
+    def _stops_early(self, losses: EpochLosses | None) -> bool:
+        """Whether the validation loss has not fallen for `patience` epochs; remembers the best weights."""
+        if losses is None or self._budget.patience is None:
+            return False
+        if self._best is None or losses.validation < self._best.validation:
+            self._best = _Best(losses.validation, losses.epoch, copy.deepcopy(self._model.state_dict()))
+        return losses.epoch - self._best.epoch >= self._budget.patience
 
     def _finish(self, stage: Stage) -> EpochLosses:
         """Wait for the epoch that was started, and check its losses."""
@@ -141,6 +160,7 @@ class Trainer:
             "optimizers": None if self._in_training is None else self._in_training.step.state_dict(),
             "batches": self._batches.get_state(),
             "noise": (self._noise if self._in_training is None else self._in_training.step.noise).get_state(),
+            "best": None if self._best is None else asdict(self._best),
             "position": list(self._position),
             "losses": [asdict(losses) for losses in self._losses],
             "seconds": self._seconds,
@@ -156,6 +176,7 @@ class Trainer:
         self._noise.set_state(state["noise"])
         number, epoch = state["position"]
         self._position = number, epoch
+        self._best = None if state["best"] is None else _Best(**state["best"])
         self._losses = [EpochLosses(**losses) for losses in state["losses"]]
         self._seconds = state["seconds"]
         self._images_seen, self._optimizer_steps = state["images_seen"], state["optimizer_steps"]
@@ -181,7 +202,10 @@ class Trainer:
         )
 
     def _end_stage(self) -> None:
-        """Restore what the stage froze, and keep what it changed."""
+        """Restore what the stage froze, and keep what it changed, or the best of it."""
+        if self._best is not None:
+            self._model.load_state_dict(self._best.weights)
+            self._best = None
         if self._in_training is not None:
             self._in_training.close()
             self._noise = self._in_training.step.noise
