@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import copy
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Generator
@@ -14,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from aebench.contracts import Autoencoder, ImageDataset, Split
 from aebench.registry.loading import create_registry
 from aebench.training.fitting import fit
+from aebench.training.records import Budget
 from benchmarks.baseline import BATCH_SIZE
 from benchmarks.ceiling import training_flops
 from benchmarks.runner import Runner
@@ -58,10 +58,10 @@ def _milliseconds_per_step(model: Autoencoder, data: ImageDataset, precision: st
     """Milliseconds by group of operators, including the overhead of the profiler."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    budget: dict[str, Any] = {"epochs": 1, "batch_size": BATCH_SIZE, "learning_rate": 1e-3, "precision": precision}
+    budget, batches, noise = Budget(1, BATCH_SIZE, precision=precision), Generator().manual_seed(1), Generator()
     try:
         with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
-            fit(model, data, batches=Generator().manual_seed(1), noise=Generator().manual_seed(2), **budget)
+            fit(model, data, budget, batches=batches, noise=noise)
     finally:
         torch.set_num_threads(threads)
     sums = dict.fromkeys([*GROUPS, REST], 0.0)

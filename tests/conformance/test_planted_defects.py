@@ -259,6 +259,52 @@ class AnnealsByEpoch(Good):
         return Loss(loss.reconstruction + penalty, loss.reconstruction, penalty)
 
 
+class AnnealsInPython(Good):
+    """Anneals its penalty in an attribute, which a recorded step would not see."""
+
+    weight = 0.0
+
+    def on_epoch(self, epoch, epochs):
+        self.weight = (epoch + 1) / epochs
+
+    def loss(self, x, generator):
+        loss = super().loss(x, generator)
+        penalty = loss.penalty * self.weight
+        return Loss(loss.reconstruction + penalty, loss.reconstruction, penalty)
+
+
+class DrawsInOnEpoch(AnnealsByEpoch):
+    def on_epoch(self, epoch, epochs):
+        self.weight.copy_(torch.rand(()))
+
+
+class FitsNothingFirst(Good):
+    def stages(self, epochs):
+        return Stage("first", fit=lambda images, generator: None), *super().stages(epochs)
+
+
+class FitsAParameter(Good):
+    """Correct: a fit writes a parameter that no update trains; another one is frozen for good."""
+
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.centre = nn.Parameter(torch.zeros(spec.latent_dim))
+        self.frozen = nn.Parameter(torch.ones(()), requires_grad=False)
+
+    def _fit(self, images, generator):
+        self.centre.copy_(self.encode(to_unit_interval(images)).mean(dim=0) + 1e-3)
+
+    def encode(self, x):
+        return super().encode(x) * self.frozen
+
+    def decode(self, z):
+        return super().decode(z + self.centre.detach())
+
+    def stages(self, epochs):
+        update = Update(self.loss, (self.encoder, self.decoder))
+        return Stage("centre", fit=self._fit), Stage("end to end", epochs, (update,))
+
+
 class ReplacesItsWeight(AnnealsByEpoch):
     def on_epoch(self, epoch, epochs):
         self.weight = torch.full((), (epoch + 1) / epochs)
@@ -353,6 +399,9 @@ MODEL_DEFECTS = [
     (state.runs_on_other_devices, record(TensorLeftBehind), "on 'meta'"),
     (state.runs_on_other_devices, record(LooksAtValues), "on 'meta'"),
     (training.stateless_training_step, record(CountsInPython), "'end to end' gave"),
+    (training.stateless_training_step, record(AnnealsInPython), "'end to end' gave"),
+    (randomness.no_global_generators, record(DrawsInOnEpoch), "torch's global generator"),
+    (training.gradient_reaches_every_parameter, record(FitsNothingFirst), "the state dict did not change"),
     (training.updates_train_only_what_they_name, record(TrainsWhatItDoesNotName), "of stage 'encoder' changed decoder"),
     (training.on_epoch_keeps_shapes, record(ReplacesItsWeight), "epoch 0 replaced weight"),
     (training.on_epoch_keeps_shapes, record(GrowsItsWeight), "epoch 0 replaced weight"),
@@ -372,7 +421,7 @@ def _name(value):
 
 
 @pytest.mark.parametrize("check", autoencoders.CHECKS, ids=lambda check: check.name)
-@pytest.mark.parametrize("build", [Adversarial, AnnealsByEpoch], ids=_name)
+@pytest.mark.parametrize("build", [Adversarial, AnnealsByEpoch, FitsAParameter], ids=_name)
 def test_unusual_training_passes_every_check(build, check):
     assert check(AutoencoderUnderTest(record(build))).message == ""
 

@@ -238,12 +238,12 @@ def test_a_training_that_kills_its_process_costs_only_its_own_cells(with_plugin,
 @pytest.mark.parametrize(("roles", "epochs"), [(TWO_WORKERS, 1), (CONCURRENT, 10)])
 def test_a_job_that_hangs_costs_only_its_own_cells(with_plugin, digits, tmp_path, roles, epochs):
     tasks = ["reconstruction", "hanging_task"]
-    run = Run(tmp_path, with_plugin, digits, roles, ["vanilla", "hanging", "vae"], tasks, epochs=epochs, timeout=5)
+    run = Run(tmp_path, with_plugin, digits, roles, ["vanilla", "hanging", "vae"], tasks, epochs=epochs, timeout=15)
     cells = run.cells()
     assert len(cells) == 6
     for (model, task), found in cells.items():
         if model == "hanging" or task == "hanging_task":
-            assert found == "timed out after 5 s"
+            assert found == "timed out after 15 s"
         else:
             assert isinstance(found, dict), found
 
@@ -307,10 +307,10 @@ def test_the_run_survives_the_death_of_the_server_that_forks_workers(with_plugin
             server.kill()
 
     run = Run(tmp_path, with_plugin, digits, TWO_WORKERS, ["hanging", "vanilla", "vae"], ["reconstruction"],
-              epochs=20, timeout=5, on_event=kill_the_server)  # fmt: skip
+              epochs=20, timeout=15, on_event=kill_the_server)  # fmt: skip
     assert len(kills) == 2
     assert len(run.cells()) == 3
-    assert psutil.wait_procs(kills, timeout=10)[1] == []
+    assert psutil.wait_procs(kills, timeout=15)[1] == []
 
 
 def test_a_model_with_stored_weights_is_only_evaluated(registry, digits, tmp_path):

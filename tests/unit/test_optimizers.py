@@ -53,7 +53,6 @@ def test_a_warm_up_grows_linearly_and_is_followed_by_the_whole_schedule():
         (OptimizerSpec(), torch.optim.Adam, {"lr": 1e-3, "weight_decay": 0.0}),
         (OptimizerSpec(name="adamw", weight_decay=0.1), torch.optim.AdamW, {"lr": 1e-3, "weight_decay": 0.1}),
         (OptimizerSpec(name="sgd", learning_rate=0.2, momentum=0.9), torch.optim.SGD, {"lr": 0.2, "momentum": 0.9}),
-        (OptimizerSpec(name="rmsprop", momentum=0.5), torch.optim.RMSprop, {"lr": 1e-3, "momentum": 0.5}),
     ],
 )
 def test_an_optimiser_takes_the_steps_of_pytorchs_own(spec, kind, settings):
@@ -95,3 +94,6 @@ def test_a_stage_is_either_a_fit_or_updates():
         Stage("both", updates=(update,), fit=lambda images, generator: None)
     with pytest.raises(ValueError, match="has 3 epochs and no updates"):
         Stage("neither", 3)
+    for epochs in (1.5, -1):
+        with pytest.raises(ValueError, match="which is not a whole number"):
+            Stage("odd", epochs, (update,))

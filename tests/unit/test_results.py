@@ -192,6 +192,8 @@ def test_a_models_own_training_is_described_and_shown_in_the_table(lay_out):
     results = results_of(description, {})
     assert list(results.own_training) == ["vae"]
     assert results.to_json()["own_training"]["vae"]["epochs"] == 90
+    same = lay_out(models=[{"name": "vae", "training": {"epochs": 60}}], tasks=["reconstruction"])
+    assert results_of(describe(same), {}).own_training == {}
     table = markdown_table(results)
     assert "| vae (own budget) |" in table
     assert "| vanilla |" in table

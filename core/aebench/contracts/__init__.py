@@ -9,7 +9,7 @@ from aebench.contracts.models import (
     binary_cross_entropy,
     straight_line,
 )
-from aebench.contracts.optimizers import OptimizerSpec
+from aebench.contracts.optimizers import Constant, Cosine, OptimizerSpec, StepDecay
 from aebench.contracts.records import (
     AutoencoderRecord,
     Capability,
@@ -33,7 +33,9 @@ __all__ = [
     "Capability",
     "Claim",
     "Code",
+    "Constant",
     "Context",
+    "Cosine",
     "DatasetInfo",
     "DatasetRecord",
     "Evaluation",
@@ -52,6 +54,7 @@ __all__ = [
     "Skip",
     "Split",
     "Stage",
+    "StepDecay",
     "StudyRecord",
     "Table",
     "TaskRecord",

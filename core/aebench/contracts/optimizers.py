@@ -22,7 +22,10 @@ class Constant(_Settings):
 
 
 class Cosine(_Settings):
-    """Half a period of a cosine (Loshchilov & Hutter 2017, eq. 5), from 1 towards `final`, times the learning rate."""
+    """Half a period of a cosine (Loshchilov & Hutter 2017, eq. 5), from 1 towards `final`, times the learning rate.
+
+    It would reach `final` after the last epoch.
+    """
 
     name: Literal["cosine"] = "cosine"
     final: float = Field(default=0.0, ge=0, le=1)
@@ -57,15 +60,15 @@ class OptimizerSpec(_Settings):
     """An optimiser of PyTorch with its settings; a schedule may be given by its name alone.
 
     Attributes:
-        name: "adam", "adamw", "sgd" or "rmsprop".
+        name: "adam", "adamw" or "sgd".
         learning_rate: the largest one.
         weight_decay: L2 penalty; decoupled from the gradient for "adamw".
-        momentum: of "sgd" and "rmsprop".
-        warm_up: epochs at the beginning of a stage during which the learning rate grows linearly.
+        momentum: of "sgd".
+        warm_up: epochs at the beginning of each stage during which the learning rate grows linearly.
         schedule: how it changes after the warm-up, from epoch to epoch of a stage.
     """
 
-    name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    name: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     momentum: float = Field(default=0.0, ge=0, lt=1)
@@ -74,8 +77,8 @@ class OptimizerSpec(_Settings):
 
     @model_validator(mode="after")
     def _momentum_is_used(self) -> OptimizerSpec:
-        if self.momentum and self.name in ("adam", "adamw"):
-            raise ValueError(f"{self.name} has no momentum; sgd and rmsprop have")
+        if self.momentum and self.name != "sgd":
+            raise ValueError(f"{self.name} has no momentum; sgd has")
         return self
 
     @property

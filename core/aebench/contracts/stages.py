@@ -52,10 +52,12 @@ class Stage:
             monitored.
         fit: (images, generator) -> None, with all training images (N, *input_shape) uint8 in 0..255 on the model's
             device: for what is fitted in closed form, such as PCA or initial values from data. It takes no optimiser
-            steps and costs no epochs. What it learns belongs in buffers and parameters, whose shapes it keeps.
+            steps and costs no epochs. It is called without gradients, with the model in evaluation mode. What it
+            learns belongs in buffers and parameters, whose shapes it keeps.
 
     Raises:
-        ValueError: a stage has both updates and a fit, or a fit and epochs, or epochs without updates.
+        ValueError: a stage has both updates and a fit, or a fit and epochs, or epochs without updates, or a number of
+            epochs that is not a whole number of at least 0.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Stage:
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.epochs, int) or self.epochs < 0:
+            raise ValueError(f"stage '{self.name}' has {self.epochs!r} epochs, which is not a whole number")
         if self.fit is not None and (self.updates or self.epochs):
             raise ValueError(f"stage '{self.name}' has a fit, and so takes no updates and no epochs")
         if self.epochs > 0 and not self.updates:

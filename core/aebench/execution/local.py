@@ -15,13 +15,14 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
+from aebench.errors import one_line
 from aebench.execution.allocation import WorkerRole
 from aebench.execution.events import Cause, Event, Failed, Succeeded
 from aebench.execution.jobs import Job
 from aebench.execution.worker import DEVICE_IS_BROKEN, Ready, WorkerConfig, WorkerProcess, start_worker
 from aebench.planning.specs import TrainingSpec
 
-STARTUP_SECONDS = 300.0  # imports, loading plugins, preparing for slow tasks
+STARTUP_SECONDS = 300.0  # loading plugins, preparing for slow tasks
 STARTUP_ATTEMPTS = 5  # consecutive failures after which no more workers of a role are started
 GRACE_SECONDS = 5.0  # for a process to end after it is told to
 
@@ -143,7 +144,11 @@ class LocalExecutor:
             room = sum(role.concurrent - len(worker.jobs) for worker in own)
             accepted = [job for job in waiting if role.accepts(job, self._slow_tasks)]
             while len(own) < role.count and len(accepted) > room:
-                own.append(self._start(role))
+                try:
+                    own.append(self._start(role))
+                except (OSError, EOFError) as error:  # the server that forks workers has died
+                    self._handle_startup_failure(role, f"no worker process could be started: {one_line(error)}")
+                    return
                 room += role.concurrent
             assigned = set(accepted[:room])
             waiting = [job for job in waiting if job not in assigned]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from aebench.contracts import AutoencoderRecord, DatasetRecord, TaskRecord
 from aebench.errors import AebenchError
-from aebench.planning.config import BenchmarkConfig, Choice, ModelChoice, OwnTraining, as_choice
+from aebench.planning.config import BenchmarkConfig, Choice, ModelChoice, OwnTraining, TrainingSettings, as_choice
 from aebench.planning.config_errors import ConfigErrors, KeyPath, Location
 from aebench.registry.records import Registered, Registry
 
@@ -79,7 +79,14 @@ def load_benchmark(
     errors.raise_any()
     assert config is not None
     assert dataset is not None
+    models = tuple(replace(model, training=_differing(model.training, config.training)) for model in models)
     return Benchmark(config, dataset, models, tasks)
+
+
+def _differing(own: OwnTraining, common: TrainingSettings) -> OwnTraining:
+    """The settings of one model that are not those of all models."""
+    given = {name: getattr(own, name) for name in OwnTraining.model_fields}
+    return OwnTraining(**{name: value for name, value in given.items() if value != getattr(common, name)})
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from aebench.contracts import OptimizerSpec
 
@@ -18,9 +18,7 @@ def build_optimizer(spec: OptimizerSpec, parameters: Sequence[nn.Parameter]) -> 
         return Adam(parameters, lr=rate, weight_decay=spec.weight_decay, fused=True)
     if spec.name == "adamw":
         return AdamW(parameters, lr=rate, weight_decay=spec.weight_decay, fused=True)
-    if spec.name == "sgd":
-        return SGD(parameters, lr=rate, weight_decay=spec.weight_decay, momentum=spec.momentum, fused=True)
-    return RMSprop(parameters, lr=rate, weight_decay=spec.weight_decay, momentum=spec.momentum)
+    return SGD(parameters, lr=rate, weight_decay=spec.weight_decay, momentum=spec.momentum, fused=True)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

@@ -126,7 +126,8 @@ def fit_in_closed_form(fit: Fit, train: Split, noise: Generator) -> None:
 
     hook = register_optimizer_step_post_hook(count)
     try:
-        fit(train.images, noise)
+        with torch.no_grad():
+            fit(train.images, noise)
     finally:
         hook.remove()
     if steps:

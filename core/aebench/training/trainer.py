@@ -32,7 +32,7 @@ class Trainer:
     """Trains a model in place on `data.train`, one epoch at a time; the model is left in evaluation mode.
 
     Every epoch draws a new permutation of the images and cuts it into full batches; the images after the last full
-    batch are not used in that epoch. A stage that is fitted in closed form takes the place of one epoch. On CUDA each
+    batch are not used in that epoch. A stage that is fitted in closed form takes a turn like an epoch. On CUDA each
     trainer has its own stream, and a step is captured once and then replayed. Other work between two epochs does not
     change the result.
 
@@ -85,7 +85,8 @@ class Trainer:
             self._runner.synchronize()
             self._started = time.perf_counter()
             if self._in_training is not None:
-                self._model.on_epoch(len(self._losses), sum(stage.epochs for stage in self._stages))
+                before = sum(stage.epochs for stage in self._stages[:number])
+                self._model.on_epoch(before + epoch, sum(stage.epochs for stage in self._stages))
                 self._in_training.queue_epoch(epoch, self._batches)
 
     def finish_epoch(self) -> EpochLosses | None:
@@ -99,19 +100,21 @@ class Trainer:
         stage, losses = self._stages[number], None
         with self._runner.context():
             if stage.fit is not None:
+                self._started = time.perf_counter()  # other work may have run since `start_epoch`
+                self._model.eval()
                 fit_in_closed_form(stage.fit, self._data.train, self._noise)
                 self._model.eval()
                 self._runner.synchronize()
                 self._images_seen += len(self._data.train)
             else:
                 losses = self._finish(stage)
-        self._seconds += time.perf_counter() - self._started
-        stops_early = self._stops_early(losses)
-        if epoch + 1 < stage.epochs and not stops_early:
-            self._position = number, epoch + 1
-        else:
-            self._position = number + 1, 0
-            self._end_stage()
+            self._seconds += time.perf_counter() - self._started
+            stops_early = self._stops_early(losses)
+            if epoch + 1 < stage.epochs and not stops_early:
+                self._position = number, epoch + 1
+            else:
+                self._position = number + 1, 0
+                self._end_stage()
         return losses
 
     def _stops_early(self, losses: EpochLosses | None) -> bool:
@@ -126,14 +129,17 @@ class Trainer:
         """Wait for the epoch that was started, and check its losses."""
         assert self._in_training is not None, "no epoch was started"
         by_update, validation = self._in_training.epoch_losses()
+        judged = [] if self._budget.patience is None else [[validation]]
         total, reconstruction, penalty = by_update[0]
         losses = EpochLosses(len(self._losses) + 1, stage.name, total, reconstruction, penalty, validation)
-        for number, parts in enumerate(by_update, start=1):
-            if not all(map(isfinite, parts)):
-                which = f", update {number}" if len(by_update) > 1 else ""
-                raise TrainingDiverged(
-                    f"the training loss became {parts[0]} in epoch {losses.epoch} ({stage.name}{which})"
-                )
+        for number, parts in enumerate([*by_update, *judged], start=1):
+            for part in parts:
+                if not isfinite(part):
+                    which = f", update {number}" if 1 < len(by_update) >= number else ""
+                    kind = "training" if number <= len(by_update) else "validation"
+                    raise TrainingDiverged(
+                        f"the {kind} loss became {part} in epoch {losses.epoch} ({stage.name}{which})"
+                    )
         self._losses.append(losses)
         self._images_seen += self._steps_per_epoch * self._batch_size
         self._optimizer_steps += self._steps_per_epoch * len(stage.updates)
@@ -155,6 +161,7 @@ class Trainer:
 
         It contains only tensors, numbers, strings, lists and dicts.
         """
+        self._runner.synchronize()
         state = {
             "model": self._model.state_dict(),
             "optimizers": None if self._in_training is None else self._in_training.step.state_dict(),
@@ -171,7 +178,8 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned."""
-        self._model.load_state_dict(state["model"])
+        with self._runner.context():
+            self._model.load_state_dict(state["model"])
         self._batches.set_state(state["batches"])
         self._noise.set_state(state["noise"])
         number, epoch = state["position"]

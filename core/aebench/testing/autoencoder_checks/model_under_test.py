@@ -82,16 +82,18 @@ def updates(model: Autoencoder) -> Iterator[tuple[str, Update]]:
 
 
 def fits(model: Autoencoder) -> list[Fit]:
-    """The fits in closed form among the stages of a model."""
-    return [stage.fit for stage in model.stages(EPOCHS) if stage.fit is not None]
+    """The fits in closed form among the stages of a model, without gradients, as a training calls them."""
+    return [torch.no_grad()(stage.fit) for stage in model.stages(EPOCHS) if stage.fit is not None]
 
 
 def _briefly_trained(model: Autoencoder) -> Autoencoder:
+    model.on_epoch(EPOCHS - 1, EPOCHS)  # whatever is annealed has its last value
     for stage in model.stages(EPOCHS):
-        if stage.fit is not None:
-            stage.fit(random_bytes(model.input_shape), seeded_generator())
-            continue
         model.eval()
+        if stage.fit is not None:
+            with torch.no_grad():
+                stage.fit(random_bytes(model.input_shape), seeded_generator())
+            continue
         for module in stage.trains:
             module.train()
         for seed in range(2):

@@ -10,6 +10,7 @@ from torch import Tensor
 from aebench.contracts import Capability
 from aebench.testing.autoencoder_checks.model_under_test import (
     CASES,
+    EPOCHS,
     AutoencoderUnderTest,
     equal,
     fits,
@@ -79,6 +80,8 @@ def _methods_leave_global_generators_unchanged(subject: AutoencoderUnderTest) ->
         with no_global_randomness(f"{case}: reconstruct"), torch.no_grad():
             model.reconstruct(x)
             model.reconstruct(x, stochastic=True, generator=seeded_generator())
+        with no_global_randomness(f"{case}: on_epoch"):
+            model.on_epoch(0, EPOCHS)
         for fit in fits(model):
             with no_global_randomness(f"{case}: fit"):
                 fit(random_bytes(model.input_shape), seeded_generator())
