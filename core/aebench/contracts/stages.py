@@ -37,6 +37,12 @@ class Update:
     trains: tuple[nn.Module, ...]
     optimizer: OptimizerSpec | None = None
 
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The trainable parameters of the modules, each once."""
+        unique = {id(parameter): parameter for module in self.trains for parameter in module.parameters()}
+        return [parameter for parameter in unique.values() if parameter.requires_grad]
+
 
 @dataclass(frozen=True)
 class Stage:

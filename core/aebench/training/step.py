@@ -83,7 +83,5 @@ class Step:
 
 
 def _prepare(update: Update, default: OptimizerSpec) -> _Update:
-    parameters = {id(parameter): parameter for module in update.trains for parameter in module.parameters()}
-    trained = [parameter for parameter in parameters.values() if parameter.requires_grad]
-    spec = update.optimizer or default
-    return _Update(update.loss, trained, spec, build_optimizer(spec, trained))
+    spec, parameters = update.optimizer or default, update.parameters
+    return _Update(update.loss, parameters, spec, build_optimizer(spec, parameters))

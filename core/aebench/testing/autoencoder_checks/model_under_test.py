@@ -105,8 +105,8 @@ def _briefly_trained(model: Autoencoder) -> Autoencoder:
 
 def take_step(update: Update, x: Tensor, generator: Generator) -> None:
     """One step of a new Adam for an update, on images x."""
-    parameters = {parameter for module in update.trains for parameter in module.parameters() if parameter.requires_grad}
-    optimizer = build_optimizer(OptimizerSpec(), list(parameters))
+    parameters = update.parameters
+    optimizer = build_optimizer(OptimizerSpec(), parameters)
     optimizer.zero_grad()
-    update.loss(x, generator).total.backward(inputs=list(parameters))
+    update.loss(x, generator).total.backward(inputs=parameters)
     optimizer.step()

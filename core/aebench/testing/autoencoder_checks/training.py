@@ -67,12 +67,12 @@ def gradient_reaches_every_parameter(subject: AutoencoderUnderTest) -> int:
             for module in stage.trains:
                 module.train()
         for _, update in updates(model):
-            own = {value for module in update.trains for value in module.parameters() if value.requires_grad}
+            own = update.parameters
             if not own:
                 continue
             model.zero_grad()
             x = random_images(model.input_shape, TRAINING_IMAGES)
-            update.loss(x, seeded_generator()).total.backward(inputs=list(own))
+            update.loss(x, seeded_generator()).total.backward(inputs=own)
             reached |= {parameter for parameter in own if parameter.grad is not None and parameter.grad.any()}
         trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         missed = [name for name, parameter in trainable.items() if parameter not in reached]
