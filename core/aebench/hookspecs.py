@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from aebench.contracts.records import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord
+    from aebench.contracts.records import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord, UnavailableRecord
 
 PROJECT = "aebench"
 
@@ -36,4 +36,10 @@ def aebench_datasets() -> list[DatasetRecord]:
 @hookspec
 def aebench_studies() -> list[StudyRecord]:
     """Return the published studies of this plugin, for `aebench compare`."""
+    return []
+
+
+@hookspec
+def aebench_unavailable() -> list[UnavailableRecord]:
+    """Return the models that this plugin could be expected to have, but that aebench cannot run."""
     return []

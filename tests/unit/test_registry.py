@@ -11,6 +11,7 @@ from aebench import __version__
 from aebench.contracts import Metric, TaskRecord
 from aebench.errors import AebenchError
 from aebench.registry.loading import create_registry
+from aebench.report.listing import describe_registry
 
 ROOT = Path(__file__).parents[2]
 GOOD = """
@@ -105,6 +106,23 @@ def test_what_a_plugin_prints_goes_to_stderr(plugin, capsys):
 def test_a_keyboard_interrupt_passes_through(plugin):
     with pytest.raises(KeyboardInterrupt):
         create_registry([plugin("a", "raise KeyboardInterrupt")])
+
+
+UNAVAILABLE = """
+from aebench.contracts import UnavailableRecord, hookimpl
+@hookimpl
+def aebench_unavailable():
+    return [UnavailableRecord(name="big_vae", title="Big VAE", reason="needs two devices")]
+"""
+
+
+def test_an_unavailable_model_is_listed_with_its_reason_and_is_not_a_model(plugin):
+    registry = create_registry([plugin("a", UNAVAILABLE)])
+    assert registry.autoencoders == {}
+    (listed,) = describe_registry(registry)["unavailable"]
+    assert (listed["name"], listed["reason"]) == ("big_vae", "needs two devices")
+    with pytest.raises(AebenchError, match=r"^model 'big_vae' is unavailable: it needs two devices$"):
+        registry.autoencoder("big_vae")
 
 
 def test_a_record_knows_its_plugin(plugin, registry):

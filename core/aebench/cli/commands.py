@@ -124,11 +124,12 @@ def plan(
 @app.command("list")
 def list_(
     what: Annotated[
-        Literal["models", "tasks", "datasets", "studies", "failures"] | None, typer.Argument(help="Only this kind.")
+        Literal["models", "tasks", "datasets", "studies", "unavailable", "failures"] | None,
+        typer.Argument(help="Only this kind."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List models, tasks, data sets and studies, and the plugins that failed to load."""
+    """List models, tasks, data sets and studies, unavailable models, and the plugins that failed to load."""
     from aebench.report.listing import as_tables, describe_registry
 
     registry = _registry(quiet=True)

@@ -17,6 +17,7 @@ from aebench.contracts.records import (
     Params,
     StudyRecord,
     TaskRecord,
+    UnavailableRecord,
 )
 from aebench.contracts.stages import Loss, Stage, Update
 from aebench.contracts.studies import Claim, Measured, Procedure, PublishedFigures
@@ -58,6 +59,7 @@ __all__ = [
     "StudyRecord",
     "Table",
     "TaskRecord",
+    "UnavailableRecord",
     "Update",
     "binary_cross_entropy",
     "hookimpl",

@@ -66,6 +66,21 @@ class AutoencoderRecord(_Record):
     baseline: bool = False
 
 
+class UnavailableRecord(BaseModel):
+    """Registers a model that a user may look for and that aebench cannot run; `aebench list unavailable` shows why.
+
+    Attributes:
+        name, title: as for a model.
+        reason: what the model needs or does that the contract does not allow, in one line.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    title: str
+    reason: str
+
+
 def _always(model: AutoencoderRecord, dataset: DatasetInfo) -> Skip | None:
     return None
 

@@ -15,7 +15,7 @@ import pluggy
 from packaging.utils import canonicalize_name
 
 from aebench import hookspecs
-from aebench.contracts import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord
+from aebench.contracts import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord, UnavailableRecord
 from aebench.errors import AebenchError
 from aebench.registry.guard import StageError, guarded
 from aebench.registry.records import Origin, PluginFailure, Registered, Registry
@@ -30,6 +30,7 @@ RECORD_OF_HOOK = {
     "aebench_tasks": TaskRecord,
     "aebench_datasets": DatasetRecord,
     "aebench_studies": StudyRecord,
+    "aebench_unavailable": UnavailableRecord,
 }
 
 
@@ -62,8 +63,10 @@ def create_registry(
         else:
             for hook, records in found.items():
                 collected[hook] |= records
-    autoencoders, tasks, datasets, studies = (dict(sorted(collected[hook].items())) for hook in RECORD_OF_HOOK)
-    return Registry(autoencoders, tasks, datasets, tuple(failures), studies)
+    autoencoders, tasks, datasets, studies, unavailable = (
+        dict(sorted(collected[hook].items())) for hook in RECORD_OF_HOOK
+    )
+    return Registry(autoencoders, tasks, datasets, tuple(failures), studies, unavailable)
 
 
 def _selected_entry_points() -> tuple[list[importlib.metadata.EntryPoint], list[PluginFailure]]:

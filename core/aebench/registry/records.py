@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from aebench.contracts import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord
+from aebench.contracts import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord, UnavailableRecord
 from aebench.errors import AebenchError
 
 R = TypeVar("R")
@@ -60,6 +60,7 @@ class Registry:
     datasets: Mapping[str, Registered[DatasetRecord]]
     failures: tuple[PluginFailure, ...] = ()
     studies: Mapping[str, Registered[StudyRecord]] = field(default_factory=dict)
+    unavailable: Mapping[str, Registered[UnavailableRecord]] = field(default_factory=dict)
 
     @property
     def broken(self) -> frozenset[Origin]:
@@ -67,7 +68,9 @@ class Registry:
         return frozenset((failure.distribution, failure.entry_point) for failure in self.failures)
 
     def autoencoder(self, name: str) -> Registered[AutoencoderRecord]:
-        """The model of this name; raises AebenchError when there is none."""
+        """The model of this name; raises AebenchError when there is none, or when it is unavailable."""
+        if name not in self.autoencoders and name in self.unavailable:
+            raise AebenchError(f"model '{name}' is unavailable: it {self.unavailable[name].record.reason}")
         return _look_up(self.autoencoders, name, "model", "models")
 
     def task(self, name: str) -> Registered[TaskRecord]:

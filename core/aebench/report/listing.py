@@ -17,6 +17,7 @@ COLUMNS = {
     "tasks": ("name", "title", "profile", "requires", "metrics", "distribution", "version"),
     "datasets": ("name", "title", "summary", "distribution", "version"),
     "studies": ("name", "title", "summary", "distribution", "version"),
+    "unavailable": ("name", "title", "reason", "distribution", "version"),
     "failures": ("distribution", "version", "entry_point", "stage", "message"),
 }
 
@@ -43,6 +44,10 @@ def describe_registry(registry: Registry) -> dict[str, list[dict[str, Any]]]:
         "studies": [
             _common(plugin) | {"claims": {claim.name: claim.text for claim in plugin.record.claims}}
             for plugin in registry.studies.values()
+        ],
+        "unavailable": [
+            plugin.record.model_dump() | {"distribution": plugin.distribution, "version": plugin.version}
+            for plugin in registry.unavailable.values()
         ],
         "failures": [asdict(failure) for failure in registry.failures],
     }
