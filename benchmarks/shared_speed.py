@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from aebench.contracts import Autoencoder, ImageDataset, Loss, ModelSpec, Params, Split
+from aebench.contracts import Autoencoder, Bernoulli, ImageDataset, Loss, ModelSpec, Params, Split
 from aebench.networks import DENSE
 from aebench.registry.loading import create_registry
 from aebench.training import fast_products
@@ -39,7 +39,7 @@ class ThirdParty(Autoencoder):
         decoder = nn.Sequential(
             *_hidden(20, 113), *_hidden(113, 341), nn.Linear(341, 1024), nn.Unflatten(1, (1, 32, 32))
         )
-        super().__init__(ModelSpec((1, 32, 32), 20, Params(), DENSE), encoder, decoder)
+        super().__init__(ModelSpec((1, 32, 32), 20, Params(), DENSE, Bernoulli()), encoder, decoder)
 
     def loss(self, x: Tensor, generator: Generator) -> Loss:
         """Cross-entropy in nats per image of x (B, 1, 32, 32) in [0, 1]."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Generator
 
-from aebench.contracts import Autoencoder, ImageDataset, ModelSpec
+from aebench.contracts import Autoencoder, ImageDataset, ModelSpec, default_likelihood
 from aebench.datasets import load_dataset
 from aebench.evaluation.reference_classifier import ConvolutionalClassifier, train_reference_classifier
 from aebench.networks import DENSE
@@ -56,7 +56,8 @@ def build(registry: Registry) -> Callable[..., Autoencoder]:
         record = registry.autoencoder(name).record
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return record.build(ModelSpec(input_shape, latent_dim, record.params(**params), DENSE))
+            likelihood = default_likelihood(input_shape)
+            return record.build(ModelSpec(input_shape, latent_dim, record.params(**params), DENSE, likelihood))
 
     return build
 

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from aebench.contracts import AebenchError, Autoencoder, AutoencoderRecord, ModelSpec, Stage, hookimpl, to_unit_interval
 
-HALF_GREY_LEVEL = 1 / 510  # of 8-bit images; decoded pixels keep this distance from 0 and 1, so that logits are finite
+HALF_GREY_LEVEL = 1 / 510  # of 8-bit images; where logits are decoded, pixels keep this distance from 0 and 1
 
 
 class PCA(Autoencoder):
@@ -61,7 +61,7 @@ class PCA(Autoencoder):
 
     def decode(self, z: Tensor) -> Tensor:
         pixels = torch.addmm(self.mean, z, self.components)
-        return torch.logit(pixels, eps=HALF_GREY_LEVEL).unflatten(1, self.input_shape)
+        return self.likelihood.from_mean(pixels, HALF_GREY_LEVEL).unflatten(1, self.input_shape)
 
 
 @hookimpl

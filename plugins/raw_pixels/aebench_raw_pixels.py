@@ -11,7 +11,6 @@ from torch import Generator, Tensor
 from aebench.contracts import Autoencoder, AutoencoderRecord, Capability, ModelSpec, Stage, hookimpl, to_unit_interval
 
 STORED_IMAGES = 4096  # to sample from
-LOGIT_EPS = 1e-6  # keeps the logits finite
 
 
 class RawPixels(Autoencoder):
@@ -42,7 +41,7 @@ class RawPixels(Autoencoder):
         return x.flatten(1)
 
     def decode(self, z: Tensor) -> Tensor:
-        return torch.logit(z, eps=LOGIT_EPS).unflatten(1, self.input_shape)
+        return self.likelihood.from_mean(z).unflatten(1, self.input_shape)
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         """n of the stored images, as evenly as possible: (n, C, H, W) in [0, 1]."""

@@ -10,7 +10,7 @@ from aebench.contracts import Autoencoder, AutoencoderRecord, ModelSpec, hookimp
 
 
 def build(spec: ModelSpec) -> Autoencoder:
-    """Linear -> ReLU to the code (B, latent_dim), Linear back to logits."""
+    """Linear -> ReLU to the code (B, latent_dim), Linear back to the pixels."""
     pixels = prod(spec.input_shape)
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, spec.latent_dim), nn.ReLU())
     decoder = nn.Sequential(nn.Linear(spec.latent_dim, pixels), nn.Unflatten(1, spec.input_shape))

@@ -15,7 +15,6 @@ from aebench.contracts import (
     Params,
     Stage,
     Update,
-    binary_cross_entropy,
     hookimpl,
 )
 from aebench.networks import DenseDecoder, DenseEncoder
@@ -70,8 +69,8 @@ class Stacked(Autoencoder):
         encoded = self.encoder.blocks[:pair](x.flatten(1))
         decoded = self.decoder.blocks[inner](self.encoder.blocks[pair](encoded))
         if pair == 0 or self.objective == "pixels":
-            logits = self.decoder.blocks[inner + 1 :](decoded).unflatten(1, self.input_shape)
-            reconstruction = binary_cross_entropy(logits, x).mean()
+            decoded = self.decoder.blocks[inner + 1 :](decoded).unflatten(1, self.input_shape)
+            reconstruction = self.likelihood.mean_nll(decoded, x)
         else:
             reconstruction = (decoded.float() - encoded.float()).square().sum(dim=1).mean()
         return Loss(reconstruction, reconstruction, reconstruction.new_zeros(()))

@@ -16,7 +16,6 @@ from aebench.contracts import (
     Metric,
     Params,
     TaskRecord,
-    binary_cross_entropy,
     hookimpl,
 )
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
     """How well two scores separate test images of the held-out class from all others.
 
-    - auroc, average_precision: of the reconstruction error, the BCE in nats per image under the deterministic code.
+    - auroc, average_precision: of the reconstruction error, the negative log-likelihood under the deterministic code.
     - signed_sum_auroc: of the score behind the article's figures: reconstruction minus image, summed over the pixels,
       under sampled codes. It measures ink rather than error.
 
@@ -42,7 +41,7 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
     generator = context.generator()
     errors, signed_sums = [], []
     for x in data.test.batches():
-        errors.append(binary_cross_entropy(model.reconstruct_logits(x), x))
+        errors.append(model.likelihood.nll(model.decode(model.embed(x)), x))
         reconstructed = model.reconstruct(x, stochastic=True, generator=generator)
         signed_sums.append((reconstructed - x).flatten(1).sum(dim=1))
     anomalous = (data.test.labels == context.held_out).cpu().numpy()

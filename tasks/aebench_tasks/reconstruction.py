@@ -16,7 +16,6 @@ from aebench.contracts import (
     Metric,
     Params,
     TaskRecord,
-    binary_cross_entropy,
     hookimpl,
 )
 from aebench_tasks.drawing import labelled_rows
@@ -30,15 +29,15 @@ EXAMPLES = 16
 
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
-    """Means over the test images, and sixteen examples; only `bce_stochastic` uses sampled codes."""
+    """Means over the test images, and sixteen examples; only `nll_stochastic` uses sampled codes."""
     generator = context.generator()
     values_of: dict[str, list[Tensor]] = defaultdict(list)
     for x in data.test.batches():
-        logits = model.reconstruct_logits(x)
-        images = torch.sigmoid(logits)
-        stochastic = model.reconstruct_logits(x, stochastic=True, generator=generator)
-        values_of["bce"].append(binary_cross_entropy(logits, x))
-        values_of["bce_stochastic"].append(binary_cross_entropy(stochastic, x))
+        decoded = model.decode(model.embed(x))
+        images = model.likelihood.mean(decoded)
+        stochastic = model.decode(model.embed(x, stochastic=True, generator=generator))
+        values_of["nll"].append(model.likelihood.nll(decoded, x))
+        values_of["nll_stochastic"].append(model.likelihood.nll(stochastic, x))
         values_of["mse"].append(mean_squared_error(images, x))
         values_of["psnr"].append(psnr(images, x))
         values_of["ssim"].append(ssim(images, x))
@@ -70,8 +69,13 @@ def aebench_tasks() -> list[TaskRecord]:
             params=Params,
             evaluate=evaluate,
             metrics=(
-                Metric("bce", "Binary cross-entropy", "nats/image", higher_is_better=False, primary=True),
-                Metric("bce_stochastic", "Binary cross-entropy of sampled codes", "nats/image", higher_is_better=False),
+                Metric("nll", "Negative log-likelihood", "nats/image", higher_is_better=False, primary=True),
+                Metric(
+                    "nll_stochastic",
+                    "Negative log-likelihood under sampled codes",
+                    "nats/image",
+                    higher_is_better=False,
+                ),
                 Metric("mse", "Mean squared error per pixel", higher_is_better=False),
                 Metric("psnr", "Peak signal-to-noise ratio, mean over images", "dB", higher_is_better=True),
                 Metric(

@@ -139,7 +139,7 @@ def test_several_seeds(home):
     assert "cannot be written" in home.call("compare", "--out", "no/page.md", code=2).stderr
     assert home.call("results", "--experiment", "other", code=2).stderr.startswith("aebench: no results in experiment")
     assert [cell["seed"] for cell in cells] == [0, 1, 2]
-    assert len({cell["metrics"]["bce"] for cell in cells}) == 3
+    assert len({cell["metrics"]["nll"] for cell in cells}) == 3
 
 
 def test_precision_changes_the_training_and_is_stored(home):
@@ -148,12 +148,12 @@ def test_precision_changes_the_training_and_is_stored(home):
     for precision in ("fp32", "bf16"):
         assert precision in home.call("plan", *arguments, "--precision", precision).stdout
         home.call("run", *arguments, "--precision", precision)
-        found[precision] = home.results()["cells"][0]["metrics"]["bce"]
+        found[precision] = home.results()["cells"][0]["metrics"]["nll"]
     assert found["bf16"] != found["fp32"]
     assert abs(found["bf16"] - found["fp32"]) < 0.02 * found["fp32"]
     runs = MlflowClient(home.uri).search_runs(["1"])
     recorded = {
-        run.data.params["train.precision"]: run.data.metrics["reconstruction.bce"]
+        run.data.params["train.precision"]: run.data.metrics["reconstruction.nll"]
         for run in runs
         if "train.precision" in run.data.params
     }

@@ -199,7 +199,7 @@ def test_a_training_that_fails_among_concurrent_ones_is_retried_alone(with_plugi
     }
     cells = run.cells()
     assert cells.pop(("failing", "reconstruction")) == "ValueError: cannot be trained"
-    assert all("bce" in metrics for metrics in cells.values())
+    assert all("nll" in metrics for metrics in cells.values())
     assert "in loss" in run.of(Failed)[0].traceback
 
 
@@ -207,7 +207,7 @@ def test_a_known_error_is_not_retried(with_plugin, digits, tmp_path):
     run = Run(tmp_path, with_plugin, digits, CONCURRENT, ["concurrent", "diverging"], ["reconstruction"], epochs=50)
     assert not run.of(RetryScheduled)
     cells = run.cells()
-    assert "bce" in cells["concurrent", "reconstruction"]
+    assert "nll" in cells["concurrent", "reconstruction"]
     assert cells["diverging", "reconstruction"].startswith("the training loss became nan in epoch 1")
 
 
@@ -252,7 +252,7 @@ def test_a_death_is_noticed_while_a_process_that_the_worker_forked_lives_on(with
     run = Run(tmp_path, with_plugin, digits, SEQUENTIAL, ["vanilla"], ["forking", "reconstruction"], epochs=1)
     cells = run.cells()
     assert cells["vanilla", "forking"].startswith("the worker process died (SIGKILL")
-    assert "bce" in cells["vanilla", "reconstruction"]
+    assert "nll" in cells["vanilla", "reconstruction"]
     forked = [int(file.read_text()) for file in tmp_path.glob("forked-*")]
     assert len(forked) == 2
     for pid in forked:

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from safetensors.torch import load_file
 
-from aebench.contracts import ModelSpec, Params
+from aebench.contracts import Bernoulli, ModelSpec, Params
 from aebench.networks import DENSE
 
 GOLDEN = json.loads(Path(__file__).parents[1].joinpath("golden", "digits_3_epochs.json").read_text())
@@ -44,7 +44,7 @@ def test_it_prints_a_table_and_nothing_on_stderr(matrix):
     count = Counter(cell["status"] for cell in matrix.results()["cells"])
     for text in (
         f"Digits (8x8): {count.total()} cells, {count['skipped']} skipped",
-        "bce ↓ [nats/image]",
+        "nll ↓ [nats/image]",
         "auroc ↑",
         f"{count['ok']} ok, {count['skipped']} skipped",
     ):
@@ -56,12 +56,12 @@ def test_it_prints_a_table_and_nothing_on_stderr(matrix):
 
 def test_metrics_lie_in_plausible_ranges(matrix):
     metrics = _metrics(matrix.results())
-    bce = {model: values["bce"] for (model, task), values in metrics.items() if task == "reconstruction"}
-    assert all(10 < value < 45 for value in bce.values())
+    nll = {model: values["nll"] for (model, task), values in metrics.items() if task == "reconstruction"}
+    assert all(10 < value < 45 for value in nll.values())
     for (_, task), values in metrics.items():
         if task == "anomaly_detection":
             assert all(0 <= value <= 1 for value in values.values())
-    assert metrics["vae", "reconstruction"]["bce_stochastic"] > metrics["vae", "reconstruction"]["bce"]
+    assert metrics["vae", "reconstruction"]["nll_stochastic"] > metrics["vae", "reconstruction"]["nll"]
 
 
 def test_reconstruction_metrics_equal_those_of_earlier_versions(matrix):
@@ -134,7 +134,7 @@ def test_a_parent_run_and_a_child_run_for_every_model_are_finished(matrix, regis
 def test_a_child_run_has_metrics_curves_parameters_tags_and_data(matrix, digits):
     run = _child(matrix, "beta_vae_strict")
     data = run.data
-    assert data.metrics["reconstruction.bce"] > 0
+    assert data.metrics["reconstruction.nll"] > 0
     steps = 3 * (len(digits.train) // 64)
     assert data.metrics["train.general.seconds"] > 0
     assert data.metrics["train.general.optimizer_steps"] == steps
@@ -188,7 +188,7 @@ def test_a_logged_model_reconstructs_an_image_and_agrees_with_its_weights(
     assert set(logged) == {"general", "anomaly"}
     loaded = mlflow.pytorch.load_model(logged["general"].model_uri)
     x = digits.test.x(slice(5))
-    model = registry.autoencoder("vae").record.build(ModelSpec((1, 8, 8), 20, Params(), DENSE))
+    model = registry.autoencoder("vae").record.build(ModelSpec((1, 8, 8), 20, Params(), DENSE, Bernoulli()))
     model.load_state_dict(load_file(_folder(matrix, run) / "weights/general.safetensors"))
     torch.testing.assert_close(loaded(x), model.eval().reconstruct(x))
     assert (loaded(x) - x).square().mean() < 0.2

@@ -78,7 +78,7 @@ def test_write_an_autoencoder(follow, venv, tmp_path):
     assert {cell["status"] for cell in cells} == {"ok", "skipped"}
     runs = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["1"], "tags.model = 'contractive'")
     assert [run.info.status for run in runs] == ["FINISHED"]
-    assert 10 < runs[0].data.metrics["reconstruction.bce"] < 40
+    assert 10 < runs[0].data.metrics["reconstruction.nll"] < 40
     assert "contractive" in [model["name"] for model in listed["models"]]
 
 
@@ -87,5 +87,5 @@ def test_write_a_task(follow, venv, tmp_path):
     assert f"robustness: {len(tasks.CHECKS)} checks, none failed" in printed["aebench check robustness"]
     assert f"{len(tasks.CHECKS)} passed" in printed["pytest robustness"]
     cells = venv.json(tmp_path, "results")["cells"]
-    increase = {cell["model"]: cell["metrics"]["bce_increase"] for cell in cells if cell["task"] == "robustness"}
+    increase = {cell["model"]: cell["metrics"]["nll_increase"] for cell in cells if cell["task"] == "robustness"}
     assert 0 < increase["denoising"] < increase["vanilla"]

@@ -2,10 +2,12 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from aebench.contracts import Gaussian
 from aebench.errors import AebenchError
 from aebench.planning.cells import CellResult, Status
 from aebench.report.tables import entry, markdown_table, results_table
@@ -60,6 +62,11 @@ def test_the_printed_table_says_why(results):
     ):
         assert expected in text
     assert "2 pending" in text
+    assert "likelihood: bernoulli" in text
+
+
+def test_the_printed_table_names_the_likelihood_with_its_settings(results):
+    assert "likelihood: gaussian (sigma 0.1)" in _printed(replace(results, likelihood=Gaussian().model_dump()))
 
 
 def _results(cells, models=("a", "b"), **more):
@@ -104,7 +111,7 @@ def test_a_baseline_is_shown_last_and_not_ranked():
     assert below.rows == ("b", "c", "floor")
     assert not below.is_best("floor", LOW)
     assert below.is_best("b", LOW)
-    assert "floor (baseline)" in _printed(below).splitlines()[-4]
+    assert "floor (baseline)" in [line for line in _printed(below).splitlines() if line.startswith("│")][-1]
     assert "(1)" not in entry(below, "floor", LOW)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from aebench.contracts import Autoencoder, ModelSpec, Params
+from aebench.contracts import Autoencoder, Bernoulli, ModelSpec, Params
 from aebench.networks import DENSE
 from aebench.planning.cells import CellResult, Status
 from aebench.tracking import MatrixRun, Store
@@ -316,7 +316,7 @@ def test_a_model_that_cannot_be_exported_says_so_and_costs_nothing(open_store, c
     weights = tmp_path / "weights"
     weights.touch()
     with open_store().open_matrix(rotation, new=False) as target:
-        model = Unexportable(ModelSpec(rotation.dataset.input_shape, 2, Params(), DENSE)).eval()
+        model = Unexportable(ModelSpec(rotation.dataset.input_shape, 2, Params(), DENSE, Bernoulli())).eval()
         target.record_training(training, RESULT, "cpu", weights, model)
     tags = _run_of(client, target.parent_id, rotation.cells[0]).data.tags
     assert "not in an export" in tags[f"training.{training.training_key}.model_not_logged"]

@@ -9,6 +9,7 @@ from torch import Generator
 
 from aebench.contracts import (
     Autoencoder,
+    Bernoulli,
     Loss,
     ModelSpec,
     OptimizerSpec,
@@ -27,7 +28,7 @@ from aebench.training.trainer import Trainer
 
 
 def _spec(latent_dim):
-    return ModelSpec((1, 8, 8), latent_dim, Params(), DENSE)
+    return ModelSpec((1, 8, 8), latent_dim, Params(), DENSE, Bernoulli())
 
 
 def _fit(model, data, epochs=2, **more):

@@ -1,14 +1,8 @@
 """The classes that plugins use: the model, the task, the data, and the records that register them."""
 
 from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages, Split, to_unit_interval
-from aebench.contracts.models import (
-    Autoencoder,
-    Backbone,
-    Code,
-    ModelSpec,
-    binary_cross_entropy,
-    straight_line,
-)
+from aebench.contracts.likelihoods import Bernoulli, Gaussian, Likelihood, default_likelihood
+from aebench.contracts.models import Autoencoder, Backbone, Code, ModelSpec, straight_line
 from aebench.contracts.optimizers import Constant, Cosine, OptimizerSpec, StepDecay
 from aebench.contracts.records import (
     AutoencoderRecord,
@@ -31,6 +25,7 @@ __all__ = [
     "Autoencoder",
     "AutoencoderRecord",
     "Backbone",
+    "Bernoulli",
     "Capability",
     "Claim",
     "Code",
@@ -40,7 +35,9 @@ __all__ = [
     "DatasetInfo",
     "DatasetRecord",
     "Evaluation",
+    "Gaussian",
     "ImageDataset",
+    "Likelihood",
     "Loss",
     "Measured",
     "Metric",
@@ -61,7 +58,7 @@ __all__ = [
     "TaskRecord",
     "UnavailableRecord",
     "Update",
-    "binary_cross_entropy",
+    "default_likelihood",
     "hookimpl",
     "straight_line",
     "to_unit_interval",

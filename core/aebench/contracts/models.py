@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
+from aebench.contracts.likelihoods import Likelihood
 from aebench.contracts.stages import Loss, Stage, Update
 from aebench.errors import AebenchError
 
@@ -34,7 +34,8 @@ class Backbone:
     Attributes:
         name: `[a-z][a-z0-9_]*`.
         encoder: (input_shape, code_width) -> a module from images (B, C, H, W) to (B, code_width).
-        decoder: (latent_dim, output_shape) -> a module from codes (B, latent_dim) to logits (B, C, H, W).
+        decoder: (latent_dim, output_shape) -> a module from codes (B, latent_dim) to (B, C, H, W) float, which the
+            likelihood interprets.
     """
 
     name: str
@@ -51,34 +52,22 @@ class ModelSpec:
         latent_dim: width of the code z.
         params: the validated parameters of the record, an instance of `AutoencoderRecord.params`.
         backbone: where `encoder` and `decoder` come from.
+        likelihood: the benchmark's, which turns the decoder's output into images and reconstruction errors.
     """
 
     input_shape: tuple[int, int, int]
     latent_dim: int
     params: Any
     backbone: Backbone
+    likelihood: Likelihood
 
     def encoder(self, code_width: int) -> nn.Module:
         """A new encoder: (B, *input_shape) -> (B, code_width); a Gaussian posterior needs 2 * latent_dim."""
         return self.backbone.encoder(self.input_shape, code_width)
 
     def decoder(self) -> nn.Module:
-        """A new decoder: (B, latent_dim) -> logits (B, *input_shape)."""
+        """A new decoder: (B, latent_dim) -> (B, *input_shape), to be interpreted by the likelihood."""
         return self.backbone.decoder(self.latent_dim, self.input_shape)
-
-
-def binary_cross_entropy(logits: Tensor, x: Tensor) -> Tensor:
-    """Bernoulli negative log-likelihood of each image, summed over its pixels.
-
-    Args:
-        logits: (B, *input_shape) float, before the sigmoid.
-        x: the target, same shape, in [0, 1].
-
-    Returns:
-        (B,) in nats per image.
-    """
-    pixels = functional.binary_cross_entropy_with_logits(logits.float(), x, reduction="none")
-    return pixels.flatten(1).sum(dim=1)
 
 
 class Autoencoder(nn.Module):
@@ -92,16 +81,20 @@ class Autoencoder(nn.Module):
     `.item()`, no counter in an attribute. On CUDA the step is recorded as a graph after its first calls; the graph is
     then replayed without running Python. A schedule belongs in `on_epoch`, which changes buffers in place.
 
+    A method that needs gradients of its own, in training or in evaluation, computes them under `torch.enable_grad()`,
+    because the caller may have switched them off.
+
     Args:
         spec: what it is built for.
         encoder: (B, C, H, W) -> (B, H'), any width that the bottleneck accepts; usually `spec.encoder(width)`.
-        decoder: (B, latent_dim) -> logits (B, C, H, W); usually `spec.decoder()`.
+        decoder: (B, latent_dim) -> (B, C, H, W), interpreted by `likelihood`; usually `spec.decoder()`.
     """
 
     def __init__(self, spec: ModelSpec, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> None:
         super().__init__()
         self.input_shape = spec.input_shape
         self.latent_dim = spec.latent_dim
+        self.likelihood = spec.likelihood
         self.encoder = encoder if encoder is not None else nn.Identity()
         self.decoder = decoder if decoder is not None else nn.Identity()
 
@@ -115,22 +108,24 @@ class Autoencoder(nn.Module):
         return Code(h, h.new_zeros(()))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Code (B, latent_dim) -> logits (B, *input_shape)."""
-        logits: Tensor = self.decoder(z)
-        return logits
+        """Code (B, latent_dim) -> (B, *input_shape) float, interpreted by `likelihood`, such as logits of pixels."""
+        decoded: Tensor = self.decoder(z)
+        return decoded
+
+    def decode_images(self, z: Tensor) -> Tensor:
+        """Code (B, latent_dim) -> images (B, *input_shape) in [0, 1]."""
+        return self.likelihood.mean(self.decode(z))
 
     def corrupt(self, x: Tensor, generator: Generator) -> Tensor:
         """The encoder's input in training, of the same shape as x; the target is x itself. By default the identity."""
         return x
 
     def loss(self, x: Tensor, generator: Generator) -> Loss:
-        """The training loss for x (B, *input_shape) in [0, 1]: mean BCE plus the bottleneck's penalty."""
+        """The training loss for x (B, *input_shape) in [0, 1]: the likelihood's plus the bottleneck's penalty."""
         # The bottleneck gets float32 in every precision, because bfloat16 is too coarse for its logarithms.
         h = self.encode(self.corrupt(x, generator)).float()
         code = self.bottleneck(h, stochastic=True, generator=generator)
-        # The sum over everything is one pass over the pixels, where a sum for each image takes two.
-        logits = self.decode(code.z).float()
-        reconstruction = functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+        reconstruction = self.likelihood.mean_nll(self.decode(code.z), x)
         return Loss(reconstruction + code.penalty, reconstruction, code.penalty)
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
@@ -152,13 +147,9 @@ class Autoencoder(nn.Module):
         """Latent codes: (B, *input_shape) in [0, 1] -> (B, latent_dim)."""
         return self.bottleneck(self.encode(x), stochastic, generator).z
 
-    def reconstruct_logits(self, x: Tensor, stochastic: bool = False, generator: Generator | None = None) -> Tensor:
-        """Reconstructions before the sigmoid: (B, *input_shape) in [0, 1] -> logits of the same shape."""
-        return self.decode(self.embed(x, stochastic, generator))
-
     def reconstruct(self, x: Tensor, stochastic: bool = False, generator: Generator | None = None) -> Tensor:
         """Reconstructions: (B, *input_shape) in [0, 1] -> the same shape, in [0, 1]."""
-        return torch.sigmoid(self.reconstruct_logits(x, stochastic, generator))
+        return self.decode_images(self.embed(x, stochastic, generator))
 
     def forward(self, x: Tensor) -> Tensor:
         """The deterministic reconstruction, for callers of a loaded model."""
@@ -176,7 +167,7 @@ class Autoencoder(nn.Module):
             (B, steps, *input_shape) in [0, 1].
         """
         path = straight_line(self.embed(start), self.embed(end), steps)
-        return torch.sigmoid(self.decode(path.flatten(0, 1))).unflatten(0, path.shape[:2])
+        return self.decode_images(path.flatten(0, 1)).unflatten(0, path.shape[:2])
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         """Draw n images from the prior: (n, *input_shape) in [0, 1]; requires the capability "sample".

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from math import cos, pi
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+from aebench.contracts.settings import Settings, by_name
 
 
-class Constant(_Settings):
+class Constant(Settings):
     """The learning rate does not change."""
 
     name: Literal["constant"] = "constant"
@@ -21,7 +19,7 @@ class Constant(_Settings):
         return 1.0
 
 
-class Cosine(_Settings):
+class Cosine(Settings):
     """Half a period of a cosine (Loshchilov & Hutter 2017, eq. 5), from 1 towards `final`, times the learning rate.
 
     It would reach `final` after the last epoch.
@@ -34,7 +32,7 @@ class Cosine(_Settings):
         return self.final + (1 - self.final) * (1 + cos(pi * epoch / epochs)) / 2
 
 
-class StepDecay(_Settings):
+class StepDecay(Settings):
     """The learning rate is multiplied by `factor` after every `every` epochs."""
 
     name: Literal["step"] = "step"
@@ -45,18 +43,13 @@ class StepDecay(_Settings):
         return self.factor ** (epoch // self.every)
 
 
-def _by_name(value: Any) -> Any:
-    """A bare string as settings with that name; everything else unchanged."""
-    return {"name": value} if isinstance(value, str) else value
-
-
 Schedule = Annotated[
     Annotated[Constant | Cosine | StepDecay, Field(discriminator="name")],
-    BeforeValidator(_by_name),
+    BeforeValidator(by_name),
 ]
 
 
-class OptimizerSpec(_Settings):
+class OptimizerSpec(Settings):
     """An optimiser of PyTorch with its settings; a schedule may be given by its name alone.
 
     Attributes:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages
 from aebench.contracts.models import Autoencoder, ModelSpec
+from aebench.contracts.settings import Settings
 from aebench.contracts.studies import Claim, Procedure, PublishedFigures
 from aebench.contracts.tasks import Context, Evaluation, Metric, Skip
 
@@ -30,10 +31,8 @@ class Capability(StrEnum):
     SAMPLE = "sample"
 
 
-class Params(BaseModel):
+class Params(Settings):
     """The base class of a plugin's parameters: frozen and strict; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class _Record(BaseModel):

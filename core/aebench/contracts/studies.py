@@ -62,12 +62,14 @@ class Procedure:
         name: such as "article".
         title: how it differs from other procedures.
         quantities: by quantity, the task and its metric that measure it.
+        likelihood: name of the one that the matrix must have.
         variants: by model, the parameters that its row in the matrix must have; without an entry, the defaults do.
     """
 
     name: str
     title: str
     quantities: Mapping[str, tuple[str, str]]
+    likelihood: str = "bernoulli"
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 

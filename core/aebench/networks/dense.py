@@ -34,7 +34,7 @@ class DenseEncoder(nn.Module):
 
 
 class DenseDecoder(nn.Module):
-    """The mirrored encoder: codes (B, latent_dim) -> logits (B, C, H, W), float32.
+    """The mirrored encoder: codes (B, latent_dim) -> (B, C, H, W), float32.
 
     Args:
         latent_dim: width of the code; the hidden widths follow from it, see `dense_widths`.
@@ -47,9 +47,9 @@ class DenseDecoder(nn.Module):
         self.blocks = _blocks([*dense_widths(prod(output_shape), latent_dim), latent_dim][::-1])
 
     def forward(self, z: Tensor) -> Tensor:
-        """Codes (B, latent_dim) -> logits (B, C, H, W)."""
-        logits: Tensor = self.blocks(z)
-        return logits.unflatten(1, self.output_shape)
+        """Codes (B, latent_dim) -> (B, C, H, W)."""
+        decoded: Tensor = self.blocks(z)
+        return decoded.unflatten(1, self.output_shape)
 
 
 def dense_widths(pixels: int, code_width: int, layers: int = LAYERS) -> list[int]:

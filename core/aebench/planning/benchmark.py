@@ -12,8 +12,9 @@ import yaml
 from pydantic import ValidationError
 
 from aebench.contracts import AutoencoderRecord, DatasetRecord, TaskRecord
+from aebench.contracts.settings import by_name
 from aebench.errors import AebenchError
-from aebench.planning.config import BenchmarkConfig, Choice, ModelChoice, OwnTraining, TrainingSettings, as_choice
+from aebench.planning.config import BenchmarkConfig, Choice, ModelChoice, OwnTraining, TrainingSettings
 from aebench.planning.config_errors import ConfigErrors, KeyPath, Location
 from aebench.registry.records import Registered, Registry
 
@@ -143,7 +144,7 @@ def _select(
     look_up: Lookup[R], choice: type[Choice], value: Any, location: Location, errors: ConfigErrors
 ) -> Selected[R] | None:
     try:
-        chosen = choice.model_validate_json(json.dumps(as_choice(value), default=str))
+        chosen = choice.model_validate_json(json.dumps(by_name(value), default=str))
     except ValidationError:
         return None  # parsing the whole configuration reports it
     try:

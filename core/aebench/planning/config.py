@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from aebench.contracts import OptimizerSpec
+from aebench.contracts import Likelihood, OptimizerSpec
+from aebench.contracts.settings import Settings, by_name
 
 Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Choice(_Section):
+class Choice(Settings):
     """A plugin by name, with the parameters that differ from its defaults; a bare string is the name alone."""
 
     name: str
-    params: dict[str, Any] = {}
-
-
-def as_choice(value: Any) -> Any:
-    """A bare string as a choice of that name; everything else unchanged."""
-    return {"name": value} if isinstance(value, str) else value
+    params: dict[str, Any] = Field(default_factory=dict)
 
 
 def _distinct(classes: tuple[int, ...]) -> tuple[int, ...]:
@@ -37,7 +29,7 @@ ClassIndex = Annotated[int, Field(ge=0)]
 ClassIndices = Annotated[tuple[ClassIndex, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
-class Profile(_Section):
+class Profile(Settings):
     """How a model is trained for some tasks.
 
     Attributes:
@@ -49,7 +41,7 @@ class Profile(_Section):
     held_out: ClassIndex | ClassIndices | Literal["all"] | None = None
 
 
-class EarlyStopping(_Section):
+class EarlyStopping(Settings):
     """Ends a stage of a training early, and keeps its best weights.
 
     Attributes:
@@ -59,7 +51,7 @@ class EarlyStopping(_Section):
     patience: int = Field(gt=0)
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Settings):
     """The budget of every model.
 
     Attributes:
@@ -72,17 +64,17 @@ class TrainingSettings(_Section):
 
     epochs: int = Field(default=60, gt=0)
     batch_size: int | None = Field(default=None, gt=1)
-    optimizer: Annotated[OptimizerSpec, BeforeValidator(as_choice)] = OptimizerSpec()
+    optimizer: Annotated[OptimizerSpec, BeforeValidator(by_name)] = OptimizerSpec()
     early_stopping: EarlyStopping | None = None
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
 
 
-class OwnTraining(_Section):
+class OwnTraining(Settings):
     """What one model's training does differently from all others; None for no difference."""
 
     epochs: int | None = Field(default=None, gt=0)
     batch_size: int | None = Field(default=None, gt=1)
-    optimizer: Annotated[OptimizerSpec | None, BeforeValidator(as_choice)] = None
+    optimizer: Annotated[OptimizerSpec | None, BeforeValidator(by_name)] = None
 
 
 class ModelChoice(Choice):
@@ -103,7 +95,7 @@ DEFAULT_PROFILES = {
 }
 
 
-class BenchmarkConfig(_Section):
+class BenchmarkConfig(Settings):
     """The whole benchmark; the defaults together are the article's protocol on `digits`.
 
     Attributes:
@@ -113,16 +105,19 @@ class BenchmarkConfig(_Section):
         seeds: repetitions, each with its own initialisation, batches and noise on the same splits.
         seed: the suite's seed, from which all others are derived.
         training: the budget.
+        likelihood: of the images, by name or with its settings; None for the default of the data, see
+            `default_likelihood`.
         profiles: the trainings that tasks can ask for, by name; they add to the default ones or replace them.
     """
 
-    dataset: Annotated[Choice, BeforeValidator(as_choice)] = Choice(name="digits")
-    models: tuple[Annotated[ModelChoice, BeforeValidator(as_choice)], ...] | None = Field(default=None, min_length=1)
-    tasks: tuple[Annotated[Choice, BeforeValidator(as_choice)], ...] | None = Field(default=None, min_length=1)
+    dataset: Annotated[Choice, BeforeValidator(by_name)] = Choice(name="digits")
+    models: tuple[Annotated[ModelChoice, BeforeValidator(by_name)], ...] | None = Field(default=None, min_length=1)
+    tasks: tuple[Annotated[Choice, BeforeValidator(by_name)], ...] | None = Field(default=None, min_length=1)
     seeds: int = Field(default=1, gt=0)
     seed: int = Field(default=42, ge=0)
     training: TrainingSettings = TrainingSettings()
-    profiles: dict[Label, Profile] = {}
+    likelihood: Likelihood | None = None
+    profiles: dict[Label, Profile] = Field(default_factory=dict)
 
     @property
     def all_profiles(self) -> dict[str, Profile]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from aebench.contracts import AutoencoderRecord, DatasetInfo, TaskRecord
+from aebench.contracts import AutoencoderRecord, DatasetInfo, Likelihood, TaskRecord, default_likelihood
 from aebench.errors import AebenchError
 from aebench.planning.benchmark import Benchmark, Selected
 from aebench.planning.config import Profile
@@ -24,6 +24,7 @@ class Plan:
     tasks: tuple[Selected[TaskRecord], ...]
     seeds: int
     suite_seed: int
+    likelihood: Likelihood
     cells: tuple[EvaluationSpec, ...]
 
     @cached_property
@@ -45,6 +46,7 @@ class _Conditions:
     dataset: DatasetInfo
     precision: str
     device_kind: str
+    likelihood: Likelihood
 
 
 def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32", device_kind: str = "cpu") -> Plan:
@@ -63,7 +65,8 @@ def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32", de
     config = benchmark.config
     if config.training.early_stopping and not dataset.sizes[1]:
         raise AebenchError(f"training.early_stopping: {dataset.name} has no validation images")
-    conditions = _Conditions(benchmark, dataset, precision, device_kind)
+    likelihood = config.likelihood or default_likelihood(dataset.input_shape)
+    conditions = _Conditions(benchmark, dataset, precision, device_kind, likelihood)
     task_provenances = [evaluation_provenance(task.plugin) for task in benchmark.tasks]
     cells = []
     for model in benchmark.models:
@@ -76,7 +79,7 @@ def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32", de
                 for held_out in classes:
                     training = _training(conditions, model, model_provenance, name, held_out, len(classes) > 1, seed)
                     cells.append(_cell(training, task, task_provenance, skip.reason if skip else None))
-    return Plan(dataset, benchmark.models, benchmark.tasks, config.seeds, config.seed, tuple(cells))
+    return Plan(dataset, benchmark.models, benchmark.tasks, config.seeds, config.seed, likelihood, tuple(cells))
 
 
 def _training(
@@ -102,6 +105,7 @@ def _training(
         "epochs": epochs,
         "batch_size": batch_size,
         "optimizer": optimizer,
+        "likelihood": conditions.likelihood,
         "patience": config.training.early_stopping and config.training.early_stopping.patience,
         "precision": conditions.precision,
         "device_kind": conditions.device_kind,
@@ -111,6 +115,7 @@ def _training(
         {
             **content,
             "optimizer": optimizer.model_dump(mode="json"),
+            "likelihood": conditions.likelihood.model_dump(mode="json"),
             "dataset": dataset.fingerprint,
             "provenance": provenance,
         }

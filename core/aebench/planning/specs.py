@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aebench.contracts import OptimizerSpec
+from aebench.contracts import Likelihood, OptimizerSpec
 from aebench.planning.seeds import derive_seed
 
 
@@ -21,6 +21,7 @@ class TrainingSpec:
         in_rotation: the profile holds out several classes, each in a training of its own such as this one.
         seed: which repetition, from 0.
         epochs, batch_size, optimizer: the budget.
+        likelihood: of the images.
         patience: epochs without a lower validation loss after which a stage ends early; None for never.
         precision: "fp32" or "bf16", of the matrix products.
         device_kind: "cpu" or "cuda"; their results differ.
@@ -39,6 +40,7 @@ class TrainingSpec:
     epochs: int
     batch_size: int
     optimizer: OptimizerSpec
+    likelihood: Likelihood
     patience: int | None
     precision: str
     device_kind: str

@@ -94,6 +94,8 @@ def _explanations(results: MatrixResults) -> Iterator[str]:
         yield "mean ± 95 % interval over seeds (rank); models that do not differ significantly share a rank."
     else:
         yield "One seed: no two models can be told apart; --seeds 3 repeats the matrix."
+    settings = {name: value for name, value in results.likelihood.items() if name != "name"}
+    yield f"likelihood: {results.likelihood['name']}{f' {_in_words(settings)}' if settings else ''}"
     for model, own in results.own_training.items():
         yield f"own budget of {model}: {', '.join(f'{name} {_in_words(value)}' for name, value in own.items())}"
     cells = results.cells

@@ -176,7 +176,9 @@ class MeasuredResults:
 
     def _row(self, model: str) -> str:
         """The row of the matrix with this model and the parameters that the procedure requires."""
-        required = self.procedure.variants.get(model, {})
+        likelihood, required = self._results.likelihood["name"], self.procedure.variants.get(model, {})
+        if likelihood != self.procedure.likelihood:
+            raise NotMeasured(f"the matrix has the {likelihood} likelihood, not the {self.procedure.likelihood} one")
         rows = [
             row
             for row, variant in self._results.variants.items()

@@ -27,6 +27,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         },
         "seeds": plan.seeds,
         "suite_seed": plan.suite_seed,
+        "likelihood": plan.likelihood.model_dump(mode="json"),
         "models": [
             {
                 "label": model.label,
@@ -104,6 +105,7 @@ def results_of(description: Mapping[str, Any], found: Mapping[tuple[str, int, st
         tasks=tasks_of(description),
         cells=tuple(_result_of(cell, found) for cell in description["cells"]),
         baselines=frozenset(model["label"] for model in models if model.get("baseline")),
+        likelihood=description.get("likelihood", {"name": "bernoulli"}),
         own_training={model["label"]: own for model in models if (own := model.get("own_training"))},
         variants={model["label"]: Variant(model["name"], model["params"]) for model in models},
     )

@@ -26,7 +26,7 @@ class MetricInfo:
 
     @property
     def heading(self) -> str:
-        """Name, direction and unit: `bce ↓ [nats/image]`."""
+        """Name, direction and unit: `nll ↓ [nats/image]`."""
         unit = f" [{self.unit}]" if self.unit else ""
         return f"{self.name} {'↑' if self.higher_is_better else '↓'}{unit}"
 
@@ -65,6 +65,7 @@ class MatrixResults:
         cells: one per row, column, seed and, where several classes are held out, held-out class.
         baselines: the rows that are floors or ceilings: shown, but not compared with the others.
         variants: which model stands in each row.
+        likelihood: of the images, its name and settings.
         own_training: rows whose training differs from all others, and the settings that differ.
     """
 
@@ -75,6 +76,7 @@ class MatrixResults:
     cells: tuple[CellResult, ...]
     baselines: frozenset[str] = frozenset()
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    likelihood: Mapping[str, Any] = field(default_factory=lambda: {"name": "bernoulli"})
     own_training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def count(self) -> Counter[Status]:

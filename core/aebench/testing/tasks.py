@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from aebench.contracts import (
     Autoencoder,
     AutoencoderRecord,
+    Bernoulli,
     Capability,
     Context,
     Evaluation,
@@ -106,7 +107,8 @@ def _data(held_out: int | None) -> ImageDataset:
 
 def _build(latent_dim: int) -> Autoencoder:
     with seeded_global_generators(0):
-        return REFERENCE_RECORD.build(ModelSpec(small_digits().info.input_shape, latent_dim, Params(), DENSE))
+        spec = ModelSpec(small_digits().info.input_shape, latent_dim, Params(), DENSE, Bernoulli())
+        return REFERENCE_RECORD.build(spec)
 
 
 @cache

@@ -3,7 +3,7 @@
 A matrix is a parent run with one child run for each model and seed. A child holds, for each training
 (`general`, `anomaly_without_3`) and each cell (`reconstruction`, `anomaly_detection.without_3`):
 
-    params   model.*  train.*  task.<task>.*
+    params   model.*  train.*  likelihood.*  task.<task>.*
     metrics  <cell>.<metric>  time.<cell>  time.<cell>.pictures  train.<training>.<curve or total>
     tags     cell.<cell>.{status, hash, reason, from_run, absent.<metric>}  <cell>.<metric> if it is not finite
              training.<training>.{hash, graph_fallback, model_not_logged}
@@ -131,6 +131,7 @@ def model_params(model: Selected[AutoencoderRecord], cells: Iterable[EvaluationS
         schedule = settings.pop("schedule")
         params |= {f"train.optimizer.{name}": value for name, value in settings.items()}
         params |= {f"train.optimizer.schedule.{name}": value for name, value in schedule.items()}
+        params |= {f"likelihood.{name}": value for name, value in training.likelihood.model_dump().items()}
         params[f"train.{training.training_key}.latent_dim"] = training.latent_dim
         params[f"train.{training.training_key}.held_out"] = training.held_out
         params |= {f"task.{cell.task}.{name}": value for name, value in cell.params.items()}

@@ -20,7 +20,7 @@ def build_model(
     restored.
     """
     params = record.params.model_validate(spec.params, strict=False)
-    model_spec = ModelSpec(input_shape, spec.latent_dim, params, DENSE)
+    model_spec = ModelSpec(input_shape, spec.latent_dim, params, DENSE, spec.likelihood)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.initialisation_seed if seed is None else seed)
         return record.build(model_spec)

@@ -51,7 +51,7 @@ class TrainsTooLong(Sound):
 
 
 class FailsInEvaluation(Sound):
-    def reconstruct_logits(self, x, stochastic=False, generator=None):
+    def embed(self, x, stochastic=False, generator=None):
         raise ValueError("cannot be evaluated")
 
 

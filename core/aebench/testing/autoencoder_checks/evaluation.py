@@ -19,7 +19,7 @@ LARGE = 100.0  # standard deviation of the codes that `large_codes` decodes
 
 @check("aebench.contracts.Autoencoder")
 def shapes_and_dtypes(subject: AutoencoderUnderTest) -> int:
-    """Codes, logits and reconstructions have the shapes, dtypes and ranges of the contract."""
+    """Codes, decoded values and reconstructions have the shapes, dtypes and ranges of the contract."""
     checked = 0
     for case, model in subject.cases(trained=False):
         expect(isinstance(model, Autoencoder), "build to return an aebench.contracts.Autoencoder", f"got {type(model)}")
@@ -27,11 +27,11 @@ def shapes_and_dtypes(subject: AutoencoderUnderTest) -> int:
             x = random_images(model.input_shape, n)
             with torch.no_grad():
                 z = model.embed(x)
-                logits, reconstruction = model.decode(z), model.reconstruct(x)
+                decoded, reconstruction = model.decode(z), model.reconstruct(x)
                 line = model.interpolate(x, x.flip(0), 5)
             for method, tensor, shape in (
                 ("embed", z, (n, model.latent_dim)),
-                ("decode", logits, tuple(x.shape)),
+                ("decode", decoded, tuple(x.shape)),
                 ("reconstruct", reconstruction, tuple(x.shape)),
                 ("interpolate", line, (n, 5, *model.input_shape)),
             ):
@@ -81,7 +81,7 @@ def deterministic_evaluation(subject: AutoencoderUnderTest) -> int:
 
 @check("aebench.contracts.Autoencoder.decode")
 def large_codes(subject: AutoencoderUnderTest) -> int:
-    """Codes far from zero decode to finite logits: interpolated codes and samples of a prior may lie anywhere."""
+    """Codes far from zero decode to finite values: interpolated codes and samples of a prior may lie anywhere."""
     checked = 0
     for case, model in subject.cases():
         z = LARGE * torch.randn(16, model.latent_dim, generator=seeded_generator())
@@ -89,8 +89,8 @@ def large_codes(subject: AutoencoderUnderTest) -> int:
             finite = torch.isfinite(model.decode(z)).float().mean()
         expect(
             finite == 1,
-            "finite logits",
-            f"{case}: {1 - float(finite):.0%} of the logits of codes near ±{LARGE:g} are not finite",
+            "finite decoded values",
+            f"{case}: {1 - float(finite):.0%} of the values of codes near ±{LARGE:g} are not finite",
         )
         checked += 1
     return checked

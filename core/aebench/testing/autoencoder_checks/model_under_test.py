@@ -10,7 +10,14 @@ import torch
 from torch import Generator, Tensor
 
 from aebench import contracts
-from aebench.contracts import Autoencoder, AutoencoderRecord, ModelSpec, OptimizerSpec, Update
+from aebench.contracts import (
+    Autoencoder,
+    AutoencoderRecord,
+    ModelSpec,
+    OptimizerSpec,
+    Update,
+    default_likelihood,
+)
 from aebench.contracts.stages import Fit
 from aebench.networks import DENSE
 from aebench.registry.loading import create_registry
@@ -37,9 +44,10 @@ class AutoencoderUnderTest:
             return self.record.build(self.spec(shape, latent_dim))
 
     def spec(self, shape: tuple[int, ...], latent_dim: int) -> ModelSpec:
-        """With the default parameters and the dense backbone."""
+        """With the default parameters, the dense backbone and the default likelihood."""
         channels, height, width = shape
-        return ModelSpec((channels, height, width), latent_dim, self.record.params(), DENSE)
+        input_shape = channels, height, width
+        return ModelSpec(input_shape, latent_dim, self.record.params(), DENSE, default_likelihood(input_shape))
 
     def cases(self, trained: bool = True) -> Iterator[tuple[str, Autoencoder]]:
         """Models for several image shapes and latent dims, in evaluation mode; `trained` ones have taken some steps."""

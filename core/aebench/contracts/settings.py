@@ -1,0 +1,18 @@
+"""The base class of all settings that users write, in a configuration or as a plugin's parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """Frozen and strict; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def by_name(value: Any) -> Any:
+    """A bare string as settings with that name; everything else unchanged."""
+    return {"name": value} if isinstance(value, str) else value
