@@ -274,6 +274,22 @@ class AnnealsByEpoch(Good):
         return Loss(loss.reconstruction + penalty, loss.reconstruction, penalty)
 
 
+class RaisesItsTarget(AnnealsByEpoch):
+    """Correct: its loss rises during a short training, because its schedule is faster than its weights."""
+
+    def loss(self, x, generator):
+        loss = Good.loss(self, x, generator)
+        penalty = loss.penalty + 100 * self.weight
+        return Loss(loss.reconstruction + penalty, loss.reconstruction, penalty)
+
+
+class UphillUnderASchedule(RaisesItsTarget):
+    """As `GradientUphill`, with a schedule."""
+
+    def loss(self, x, generator):
+        return uphill(super().loss(x, generator))
+
+
 class AnnealsInPython(Good):
     """Anneals its penalty in an attribute, which a recorded step would not see."""
 
@@ -360,9 +376,13 @@ class GradientUphill(Good):
     """Reports the loss, but trains with the negative of its gradient."""
 
     def loss(self, x, generator):
-        loss = super().loss(x, generator)
-        total = 2 * loss.total.detach() - loss.total
-        return Loss(total, total, total.new_zeros(()))
+        return uphill(super().loss(x, generator))
+
+
+def uphill(loss):
+    """A loss of the same value, with the negative of its gradient."""
+    total = 2 * loss.total.detach() - loss.total
+    return Loss(total, total, total.new_zeros(()))
 
 
 class CrashesOnLargeBatches(Good):
@@ -423,6 +443,7 @@ MODEL_DEFECTS = [
     (training.stages_keep_to_the_budget, record(TrainsTenTimesLonger), "they have 10"),
     (training.stages_keep_to_the_budget, record(RoundsUp), "they have 3"),
     (training.training_lowers_the_loss, record(GradientUphill), "went from"),
+    (training.training_lowers_the_loss, record(UphillUnderASchedule), "went from"),
     (training.training_lowers_the_loss, record(FitsBadly), "went from"),
     (registration.strict_parameters, record(Good, params=LaxParams), "accepted"),
     (registration.strict_parameters, record(Good, params=ParamsWithoutDefault), "width"),
@@ -439,6 +460,10 @@ def _name(value):
 @pytest.mark.parametrize("build", [Adversarial, AnnealsByEpoch, DecodesByGradient, FitsAParameter], ids=_name)
 def test_unusual_training_passes_every_check(build, check):
     assert check(AutoencoderUnderTest(record(build))).message == ""
+
+
+def test_a_schedule_may_raise_the_loss():
+    assert training.training_lowers_the_loss(AutoencoderUnderTest(record(RaisesItsTarget))).message == ""
 
 
 def test_a_counter_in_a_buffer_passes():
