@@ -15,6 +15,7 @@ from benchmarks import (
     concurrent,
     precision,
     profile,
+    pythae,
     scaling,
     shared_speed,
     start_up,
@@ -34,7 +35,7 @@ PARTS = {
     "whole_run": whole_run,
 }
 
-ON_DEMAND = {"precision": precision}  # takes more than an hour
+ON_DEMAND = {"precision": precision, "pythae": pythae}  # the one takes more than an hour, the other needs an extra
 
 
 def main() -> None:
@@ -47,7 +48,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--repeats", type=int, default=3, help="number of measurements of each case")
     parser.add_argument(
-        "--epochs", type=int, default=60, help="epochs of `whole_run` and `precision`, and on CUDA of `concurrent`"
+        "--epochs",
+        type=int,
+        default=60,
+        help="of `whole_run`, `precision` and `pythae`, and on CUDA of `concurrent`",
     )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
