@@ -94,8 +94,7 @@ def trained_by_pythae(row: Any, data: ImageDataset, epochs: int, seed: int) -> A
     settings = row.record().params().model_dump()
     config = row.config(input_dim=shape, latent_dim=LATENT_DIM, reconstruction_loss="bce", **settings)
     theirs = row.model(config, Encoder(networks[0], True), Decoder(nn.Sequential(networks[1], nn.Sigmoid())))
-    for ours, other in ((model.encoder, networks[0]), (model.decoder, networks[1])):
-        assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), theirs.parameters(), strict=True))
     x = data.train.x()
     with tempfile.TemporaryDirectory() as folder, quiet():
         trainer = BaseTrainer(
