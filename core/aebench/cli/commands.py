@@ -132,7 +132,7 @@ def list_(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List models, tasks, data sets and studies, and the plugins that failed to load."""
+    """List models, tasks, data sets, backbones and studies, and the plugins that failed to load."""
     from aebench.report.listing import as_tables, describe_registry
 
     registry = _registry(quiet=True)

@@ -118,7 +118,7 @@ def _rows(
     backbones: list[Registered[BackboneRecord]],
     errors: ConfigErrors,
 ) -> tuple[Selected[AutoencoderRecord], ...]:
-    """A row for each model and backbone: `vae` on the default one, `vae_conv` on another; one for own networks."""
+    """A row for each model and backbone, with the backbone in its label save the default; one row for own networks."""
     rows = []
     for model in models:
         if model.record.own_networks:
