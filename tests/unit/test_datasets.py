@@ -189,5 +189,14 @@ def test_a_data_directory_that_cannot_be_written(tmp_path, registry):
         _load(registry, "kmnist", tmp_path / "file")
 
 
+def test_a_download_that_brings_none_of_the_files(tmp_path, registry):
+    processed = tmp_path / "KMNIST" / "processed"  # a layout of long ago, with which torchvision downloads nothing
+    processed.mkdir(parents=True)
+    for part in ("training", "test"):
+        torch.save((torch.zeros(1, 28, 28), torch.zeros(1)), processed / f"{part}.pt")
+    with pytest.raises(AebenchError, match=r"could not be downloaded \(the download has no train-images.*put train-im"):
+        _load(registry, "kmnist", tmp_path)
+
+
 def test_published_digests_are_of_the_four_files():
     assert set(mnist.MNIST_MD5) == set(mnist.IDX_FILES)
