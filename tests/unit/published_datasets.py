@@ -261,6 +261,55 @@ def celeba() -> Published:
     return Published("celeba", "celeba", files, tuple(files), expected, point_to, {"size": 16}, tolerance=2)
 
 
+def medmnist(subset: str = "breastmnist", size: int = 28, classes: int = 2, channels: int = 1) -> Published:
+    numbers = {"train": 30, "val": 10, "test": 20}
+    images = {part: _pixels(number, channels, size, size) for part, number in numbers.items()}
+    labels = {part: np.arange(number) % classes for part, number in numbers.items()}
+    arrays = {}
+    for part, number in numbers.items():
+        arrays[f"{part}_images"] = images[part][:, 0] if channels == 1 else images[part].transpose(0, 2, 3, 1)
+        columns = _rng().integers(2, size=(number, 14)) if subset == "chestmnist" else labels[part][:, None]
+        arrays[f"{part}_labels"] = columns.astype(np.uint8)
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    suffix = "" if size == 28 else f"_{size}"
+    files = {f"{subset}{suffix}.npz": file.getvalue()}
+
+    def point_to(patch: pytest.MonkeyPatch, url: str) -> None:
+        info = pytest.importorskip("medmnist").INFO[subset]
+        patch.setitem(info, f"url{suffix}", f"{url}{subset}{suffix}.npz")
+        patch.setitem(info, f"MD5{suffix}", _md5(file.getvalue()))
+
+    train = np.concatenate([images["train"], images["val"]])
+    if subset == "chestmnist":
+        expected = _raw(train, None, images["test"], None)
+    else:
+        names = {"breastmnist": ("malignant", "normal, benign"), "bloodmnist": BLOOD_CELLS}[subset]
+        expected = _raw(train, np.concatenate([labels["train"], labels["val"]]), images["test"], labels["test"], names)
+    params = {"subset": subset, "size": size}
+    return Published("medmnist", "MedMNIST", files, tuple(files), expected, point_to, params)
+
+
+BLOOD_CELLS = (
+    "basophil",
+    "eosinophil",
+    "erythroblast",
+    "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)",
+    "lymphocyte",
+    "monocyte",
+    "neutrophil",
+    "platelet",
+)
+
+
+def medmnist_in_colour() -> Published:
+    return medmnist("bloodmnist", size=64, classes=8, channels=3)
+
+
+def medmnist_without_labels() -> Published:
+    return medmnist("chestmnist")
+
+
 ALL = (
     cifar10,
     svhn,
@@ -270,6 +319,9 @@ ALL = (
     qmnist,
     omniglot,
     celeba,
+    medmnist,
+    medmnist_in_colour,
+    medmnist_without_labels,
 )
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,8 +18,9 @@ from tests.unit.published_datasets import NO_NETWORK
 
 
 @pytest.fixture(params=published_datasets.ALL, ids=lambda make: make.__name__)
-def published(request, monkeypatch):
+def published(request, monkeypatch, tmp_path):
     """A small data set that cannot be downloaded."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # where medmnist makes a folder when it is imported
     published = request.param()
     published.point_to(monkeypatch, NO_NETWORK)
     return published
@@ -178,3 +180,16 @@ def test_celeba_is_limited_in_its_published_order(load, tmp_path, put):
     raw = load(published, tmp_path, train_images=45, test_images=7)
     assert (len(raw.images), len(raw.test_images)) == (45, 7)
     assert torch.equal(raw.images, load(published, tmp_path).images[:45])
+
+
+def test_medmnist_without_its_package(load, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "medmnist", None)
+    with pytest.raises(AebenchError, match=r"needs the package medmnist.*pip install 'medmnist>=3'"):
+        load(published_datasets.medmnist(), tmp_path)
+
+
+def test_medmnist_lists_the_two_dimensional_sets(registry):
+    info = pytest.importorskip("medmnist").INFO
+    flat = {name for name in info if not name.endswith("3d")}
+    subsets = registry.dataset("medmnist").record.params.model_json_schema()["properties"]["subset"]["enum"]
+    assert set(subsets) == flat

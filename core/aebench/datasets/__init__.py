@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from aebench.contracts import DatasetRecord, ImageDataset, Params, RawImages, Split, hookimpl
+from aebench.datasets.medmnist import MedmnistParams, load_medmnist
 from aebench.datasets.mnist import (
     MNIST_MD5,
     EmnistParams,
@@ -186,6 +187,14 @@ def aebench_datasets() -> list[DatasetRecord]:
             source="Liu, Luo, Wang & Tang 2015",
             params=CelebaParams,
             load=load_celeba,
+        ),
+        DatasetRecord(
+            name="medmnist",
+            title="MedMNIST",
+            summary="medical images of 28x28 or 64x64 pixels, 12 sets to choose from; needs the package medmnist",
+            source="Yang et al. 2023",
+            params=MedmnistParams,
+            load=load_medmnist,
         ),
         DatasetRecord(
             name="folder",
