@@ -76,7 +76,7 @@ class PublishedFiles:
                 wanted.append(file)
             elif digest is not None and file_md5(path) != digest:
                 wanted.append(f"{file} (the one there is damaged)")
-        return ", ".join(wanted or self._missing())
+        return ", ".join(wanted or self._missing() or self.md5)
 
 
 def file_md5(path: Path) -> str:
