@@ -104,12 +104,13 @@ def _select_backbones(
         return []  # parsing the whole configuration reports it
     found = []
     for position, name in enumerate(given):
+        if name in given[:position]:
+            errors.add(("backbones", position), f"'{name}' is listed twice")
+            continue
         try:
             found.append(registry.backbone(str(name)))
         except AebenchError as error:
             errors.add(("backbones", position), str(error))
-        if name in given[:position]:
-            errors.add(("backbones", position), f"'{name}' is listed twice")
     return found
 
 
