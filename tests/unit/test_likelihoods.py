@@ -5,7 +5,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import distributions
 
-from aebench.contracts import Autoencoder, Bernoulli, Gaussian, Likelihood, ModelSpec, Params, default_likelihood
+from aebench.contracts import Autoencoder, Bernoulli, Gaussian, ModelSpec, Params, default_likelihood
+from aebench.contracts.likelihoods import ChosenLikelihood
 from aebench.networks import DENSE
 
 DISTRIBUTIONS = {
@@ -72,7 +73,7 @@ def test_colour_is_gaussian_by_default():
 
 
 def test_settings():
-    settings = TypeAdapter(Likelihood)
+    settings = TypeAdapter(ChosenLikelihood)
     assert settings.validate_python("gaussian") == Gaussian()
     assert settings.validate_python({"name": "gaussian", "sigma": 0.2}).sigma == 0.2
     for wrong in ("poisson", {"name": "gaussian", "sigma": 0.0}, {"name": "bernoulli", "sigma": 0.1}):

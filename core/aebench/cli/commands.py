@@ -127,12 +127,12 @@ def plan(
 @app.command("list")
 def list_(
     what: Annotated[
-        Literal["models", "tasks", "datasets", "backbones", "studies", "failures"] | None,
+        Literal["models", "tasks", "datasets", "backbones", "samplers", "studies", "failures"] | None,
         typer.Argument(help="Only this kind."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List models, tasks, data sets, backbones and studies, and the plugins that failed to load."""
+    """List models, tasks, data sets, backbones, samplers and studies, and the plugins that failed to load."""
     from aebench.report.listing import as_tables, describe_registry
 
     registry = _registry(quiet=True)

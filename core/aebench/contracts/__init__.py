@@ -10,6 +10,7 @@ from aebench.contracts.records import (
     AutoencoderRecord,
     Capability,
     DatasetRecord,
+    SamplerRecord,
     StudyRecord,
     TaskRecord,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "PublishedFigures",
     "RawImages",
     "ReferenceClassifier",
+    "SamplerRecord",
     "Skip",
     "Split",
     "Stage",

@@ -14,8 +14,11 @@ from torch.nn import functional
 from aebench.contracts.settings import Settings, by_name
 
 
-class _Likelihood(Settings):
-    """The distribution of an image given the decoder's output; pixels are independent."""
+class Likelihood(Settings):
+    """The distribution of an image given the decoder's output; pixels are independent.
+
+    The benchmark's is `Bernoulli` or `Gaussian`.
+    """
 
     @abstractmethod
     def mean(self, decoded: Tensor) -> Tensor:
@@ -58,7 +61,7 @@ class _Likelihood(Settings):
         return total / len(x) + self._constant * (x.numel() // len(x))
 
 
-class Bernoulli(_Likelihood):
+class Bernoulli(Likelihood):
     """Each pixel is Bernoulli, its logit decoded: the binary cross-entropy, for images that are nearly black and white.
 
     For grey pixels it is a cross-entropy and no density; its minimum, at a perfect reconstruction, is above 0.
@@ -80,7 +83,7 @@ class Bernoulli(_Likelihood):
         return 0.0
 
 
-class Gaussian(_Likelihood):
+class Gaussian(Likelihood):
     """Each pixel is normal, its mean decoded: squared errors, for natural images.
 
     Attributes:
@@ -106,12 +109,12 @@ class Gaussian(_Likelihood):
         return log(self.sigma) + log(2 * pi) / 2
 
 
-Likelihood = Annotated[
+ChosenLikelihood = Annotated[
     Annotated[Bernoulli | Gaussian, Field(discriminator="name")],
     BeforeValidator(by_name),
 ]
 
 
-def default_likelihood(input_shape: tuple[int, int, int]) -> Bernoulli | Gaussian:
+def default_likelihood(input_shape: tuple[int, int, int]) -> Likelihood:
     """Bernoulli for images (C, H, W) of one channel, Gaussian for those of several."""
     return Bernoulli() if input_shape[0] == 1 else Gaussian()

@@ -15,7 +15,7 @@ import pluggy
 from packaging.utils import canonicalize_name
 
 from aebench import hookspecs
-from aebench.contracts import AutoencoderRecord, BackboneRecord, DatasetRecord, StudyRecord, TaskRecord
+from aebench.contracts import AutoencoderRecord, BackboneRecord, DatasetRecord, SamplerRecord, StudyRecord, TaskRecord
 from aebench.errors import AebenchError
 from aebench.registry.guard import StageError, guarded
 from aebench.registry.records import Origin, PluginFailure, Registered, Registry
@@ -31,6 +31,7 @@ RECORD_OF_HOOK = {
     "aebench_tasks": TaskRecord,
     "aebench_datasets": DatasetRecord,
     "aebench_backbones": BackboneRecord,
+    "aebench_samplers": SamplerRecord,
     "aebench_studies": StudyRecord,
 }
 

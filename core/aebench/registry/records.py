@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from aebench.contracts import AutoencoderRecord, BackboneRecord, DatasetRecord, StudyRecord, TaskRecord
+from aebench.contracts import AutoencoderRecord, BackboneRecord, DatasetRecord, SamplerRecord, StudyRecord, TaskRecord
 from aebench.errors import AebenchError
 
 R = TypeVar("R")
@@ -59,6 +59,7 @@ class Registry:
     tasks: Mapping[str, Registered[TaskRecord]]
     datasets: Mapping[str, Registered[DatasetRecord]]
     backbones: Mapping[str, Registered[BackboneRecord]] = field(default_factory=dict)
+    samplers: Mapping[str, Registered[SamplerRecord]] = field(default_factory=dict)
     studies: Mapping[str, Registered[StudyRecord]] = field(default_factory=dict)
     failures: tuple[PluginFailure, ...] = ()
 
@@ -78,6 +79,10 @@ class Registry:
     def backbone(self, name: str) -> Registered[BackboneRecord]:
         """The backbone of this name; raises AebenchError when there is none."""
         return _look_up(self.backbones, name, "backbone", "backbones")
+
+    def sampler(self, name: str) -> Registered[SamplerRecord]:
+        """The sampler of this name; raises AebenchError when there is none."""
+        return _look_up(self.samplers, name, "sampler", "samplers")
 
     def dataset(self, name: str) -> Registered[DatasetRecord]:
         """The data set of this name; raises AebenchError when there is none."""
