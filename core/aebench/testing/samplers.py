@@ -83,7 +83,7 @@ def seeded_sampling(subject: SamplerUnderTest) -> int:
     """The same seed gives the same samples, another seed others; no global generator is used, nothing is written."""
     codes = _draw_codes(CODES, seeded_generator())
     before = codes.clone()
-    with no_global_randomness("sampling"), no_leftovers("sampling"):
+    with no_global_randomness("it"), no_leftovers("it"):
         one, again, other = (subject.samples(codes, 50, seed) for seed in (1, 1, 2))
     expect(equal(one, again), "the same samples from the same seed", "two calls differ")
     expect(not equal(one, other), "other samples from another seed", "they are the same")
