@@ -22,26 +22,26 @@ from aebench.networks import sample_standard_normal, standard_normal
 
 
 class AAEParams(Params):
-    """Weight of the generator loss, in nats per image, and units in each of the discriminator's two hidden layers.
+    """Weight of the generator loss against the squared error of an image; units in each of D's two hidden layers.
 
-    In the paper the generator takes a step of its own and has no weight; its discriminator for MNIST has 1000 units.
+    In the paper the generator takes a step of its own, without a weight, and D has 1000 units for MNIST.
     """
 
-    generator_weight: float = Field(default=1.0, ge=0)
+    generator_weight: float = Field(default=0.5, ge=0)
     hidden: int = Field(default=256, gt=0)
 
 
 class AAE(Autoencoder):
     """A deterministic encoder whose codes follow the prior N(0, I) (Makhzani et al. 2015).
 
-    Two updates on every batch: encoder and decoder minimise the reconstruction loss and the non-saturating generator
-    loss -log D(z); then the discriminator D learns to tell codes from the prior.
+    Two updates on every batch: encoder and decoder minimise the reconstruction loss and the generator loss -log D(z);
+    then the discriminator D learns to tell codes from the prior.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec, spec.encoder(spec.latent_dim), spec.decoder())
+        self.generator_weight = spec.params.generator_weight * spec.likelihood.nats_per_squared_error
         hidden = spec.params.hidden
-        self.generator_weight = spec.params.generator_weight
         self.discriminator = nn.Sequential(
             *(nn.Linear(spec.latent_dim, hidden), nn.ReLU()),
             *(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)),

@@ -10,14 +10,13 @@ from aebench.contracts import Autoencoder, AutoencoderRecord, Loss, ModelSpec, P
 
 
 class RAEParams(Params):
-    """Weights beta of half the squared norm of a code and lambda of the decoder's squared weights, in nats per image.
+    """Weights, against the squared error of an image: beta of the code and lambda of the decoder.
 
-    The authors' code for MNIST minimises squared error / 1024 + 1e-4 / 16 * |z|^2 + 1e-7 * |theta|^2. A squared error
-    of 1 costs at least 2 nats under the Bernoulli likelihood, so the same balance is about 2048 times these weights.
+    The authors' code for MNIST minimises the squared error / 1024 + 1e-4 / 16 * |z|^2 + 1e-7 * |theta|^2.
     """
 
-    code_weight: float = Field(default=0.025, ge=0)
-    decoder_weight: float = Field(default=2e-4, ge=0)
+    code_weight: float = Field(default=0.0128, ge=0)
+    decoder_weight: float = Field(default=1e-4, ge=0)
 
 
 class RAE(Autoencoder):
@@ -29,7 +28,8 @@ class RAE(Autoencoder):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec, spec.encoder(spec.latent_dim), spec.decoder())
-        self.code_weight, self.decoder_weight = spec.params.code_weight, spec.params.decoder_weight
+        nats = spec.likelihood.nats_per_squared_error
+        self.code_weight, self.decoder_weight = nats * spec.params.code_weight, nats * spec.params.decoder_weight
 
     def loss(self, x: Tensor, generator: Generator) -> Loss:
         z = self.encode(x).float()

@@ -1,5 +1,6 @@
 """The regularised autoencoder: its loss by hand, and what a density fitted to its codes gains."""
 
+import pytest
 import torch
 from torch import Generator, nn
 
@@ -7,19 +8,22 @@ from aebench.contracts import Capability
 from aebench_tasks.generated import frechet_distance
 
 
-def test_loss_by_hand(build):
-    """beta * mean |z|^2 / 2 + lambda * |theta|^2, without the bias."""
-    model = build("rae", (1, 1, 2), 2, code_weight=2, decoder_weight=0.1)
-    model.encoder = nn.Flatten()
-    linear = nn.Linear(2, 2)
+@pytest.mark.parametrize(("channels", "nats_per_squared_error"), [(1, 2), (3, 50)])
+def test_loss_by_hand(build, channels, nats_per_squared_error):
+    """beta * mean |z|^2 / 2 + lambda * |theta|^2 against the squared error, without the bias."""
+    model = build("rae", (channels, 1, 2), 2, code_weight=2, decoder_weight=0.1)
+    model.encoder = nn.Sequential(nn.Flatten(), nn.Linear(2 * channels, 2))
+    model.decoder = nn.Sequential(nn.Linear(2, 2 * channels), nn.Unflatten(1, (channels, 1, 2)))
     with torch.no_grad():
-        linear.weight.copy_(torch.tensor([[1.0, 2.0], [0.0, -1.0]]))
-        linear.bias.fill_(0.5)
-    model.decoder = nn.Sequential(linear, nn.Unflatten(1, (1, 1, 2)))
-    x = torch.tensor([[0.0, 1.0], [1.0, 1.0]]).view(2, 1, 1, 2)
+        model.encoder[1].weight.copy_(torch.eye(2, 2 * channels))  # the code is the first channel
+        model.encoder[1].bias.fill_(0)
+        model.decoder[0].weight.fill_(0)[:2].copy_(torch.tensor([[1.0, 2.0], [0.0, -1.0]]))
+        model.decoder[0].bias.fill_(0.5)
+    x = torch.tensor([[0.0, 1.0], [1.0, 1.0]]).view(2, 1, 1, 2).repeat(1, channels, 1, 1)
     loss = model.loss(x, Generator())
-    torch.testing.assert_close(loss.penalty, torch.tensor(2 * (0.5 * 1 + 0.5 * 2) / 2 + 0.1 * (1 + 4 + 1)))
-    torch.testing.assert_close(loss.reconstruction, model.likelihood.mean_nll(linear(x.flatten(1)).view_as(x), x))
+    expected = 2 * (0.5 * 1 + 0.5 * 2) / 2 + 0.1 * (1 + 4 + 1)
+    torch.testing.assert_close(loss.penalty, torch.tensor(nats_per_squared_error * expected))
+    torch.testing.assert_close(loss.reconstruction, model.likelihood.mean_nll(model.decode(model.embed(x)), x))
     torch.testing.assert_close(loss.total, loss.reconstruction + loss.penalty)
 
 
