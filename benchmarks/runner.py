@@ -59,7 +59,7 @@ class Runner:
     def model(self) -> Autoencoder:
         """Vanilla with its initial weights."""
         (spec,) = self.trainings(1, 1)
-        return build_model(self.registry.autoencoder(spec.model).record, spec, self.data.info.input_shape)
+        return build_model(self.registry, spec, self.data.info.input_shape)
 
     def seconds(self, seeds: int, epochs: int, precision: str = "fp32") -> list[float]:
         """Seconds that each of these concurrent trainings takes by its own clock, without start-up."""

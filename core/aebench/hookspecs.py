@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from aebench.contracts.backbones import BackboneRecord
     from aebench.contracts.records import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord
 
 PROJECT = "aebench"
@@ -30,6 +31,12 @@ def aebench_tasks() -> list[TaskRecord]:
 @hookspec
 def aebench_datasets() -> list[DatasetRecord]:
     """Return the data sets of this plugin."""
+    return []
+
+
+@hookspec
+def aebench_backbones() -> list[BackboneRecord]:
+    """Return the backbones of this plugin, on each of which every model can be built."""
     return []
 
 

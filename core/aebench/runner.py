@@ -259,8 +259,7 @@ class _Recorder:
     def _rebuilt(self, spec: TrainingSpec, weights: Path) -> Autoencoder | None:
         """The trained model in this process; None if the plugin's model cannot be built or cannot load its weights."""
         try:
-            record = self.registry.autoencoder(spec.model).record
-            model = build_model(record, spec, self.matrix.dataset.input_shape)
+            model = build_model(self.registry, spec, self.matrix.dataset.input_shape)
             model.load_state_dict(load_file(weights))
         except Exception:
             return None

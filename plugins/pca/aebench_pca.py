@@ -72,6 +72,7 @@ def aebench_autoencoders() -> list[AutoencoderRecord]:
             title="PCA",
             summary="the best linear map, fitted in closed form",
             source="Hotelling 1933",
+            own_networks="a linear map in closed form",
             build=PCA,
         )
     ]

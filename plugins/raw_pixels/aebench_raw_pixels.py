@@ -57,6 +57,7 @@ def aebench_autoencoders() -> list[AutoencoderRecord]:
             name="raw_pixels",
             title="Raw pixels",
             summary="the image itself as its code",
+            own_networks="the code is the image",
             build=RawPixels,
             capabilities=frozenset({Capability.SAMPLE}),
             baseline=True,

@@ -25,6 +25,7 @@ def aebench_autoencoders() -> list[AutoencoderRecord]:
             title="Shallow",
             summary="one encoder layer, one decoder layer",
             source="Rumelhart, Hinton & Williams 1986",
+            own_networks="one layer on each side is what it is about",
             build=build,
         )
     ]

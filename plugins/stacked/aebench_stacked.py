@@ -85,6 +85,7 @@ def aebench_autoencoders() -> list[AutoencoderRecord]:
             summary="the vanilla network, trained greedily from the outside in",
             source="Bengio, Lamblin, Popovici & Larochelle 2007",
             params=StackedParams,
+            own_networks="it trains dense layers greedily, one pair at a time",
             build=Stacked,
         )
     ]

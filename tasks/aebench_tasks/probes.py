@@ -146,6 +146,7 @@ class _ShortFit:
         self._optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
         self._order = Generator().manual_seed(context.seed)
 
+    @torch.enable_grad()
     def run_epoch(self) -> None:
         labels = labels_of(self._labelled)
         self._set_training(True)

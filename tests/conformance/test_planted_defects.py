@@ -31,7 +31,17 @@ from aebench.contracts import (
     Update,
     to_unit_interval,
 )
-from aebench.testing import AutoencoderUnderTest, DatasetUnderTest, TaskUnderTest, autoencoders, datasets, tasks
+from aebench.networks import CONV, ConvEncoder, DenseDecoder
+from aebench.testing import (
+    AutoencoderUnderTest,
+    BackboneUnderTest,
+    DatasetUnderTest,
+    TaskUnderTest,
+    autoencoders,
+    backbones,
+    datasets,
+    tasks,
+)
 from aebench.testing.autoencoder_checks import evaluation, randomness, registration, state, training
 from aebench.testing.checks import check
 from aebench.testing.tiny_matrix import runs_through_every_task
@@ -74,7 +84,10 @@ class GoodFit(Autoencoder):
 
 
 def record(build, **more):
-    more = {"capabilities": frozenset({Capability.SAMPLE} if issubclass(build, Good) else ())} | more
+    if issubclass(build, Good):
+        more = {"capabilities": frozenset({Capability.SAMPLE})} | more
+    else:
+        more = {"own_networks": "it has no networks"} | more
     return AutoencoderRecord(name="mine", title="Mine", summary="under test", build=build, **more)
 
 
@@ -82,6 +95,12 @@ class DeadParameter(Good):
     def __init__(self, spec):
         super().__init__(spec)
         self.unused = nn.Parameter(torch.ones(3))
+
+
+class IgnoresItsBackbone(Good):
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.decoder = DenseDecoder(spec.latent_dim, spec.input_shape)
 
 
 class BatchLeak(Good):
@@ -424,6 +443,8 @@ MODEL_DEFECTS = [
     (training.stages_keep_to_the_budget, record(RoundsUp), "they have 3"),
     (training.training_lowers_the_loss, record(GradientUphill), "went from"),
     (training.training_lowers_the_loss, record(FitsBadly), "went from"),
+    (registration.reconstructs_through_its_backbone, record(IgnoresItsBackbone), "does not use the decoder"),
+    (registration.reconstructs_through_its_backbone, record(Good, own_networks="no reason"), "own_networks"),
     (registration.strict_parameters, record(Good, params=LaxParams), "accepted"),
     (registration.strict_parameters, record(Good, params=ParamsWithoutDefault), "width"),
     (runs_through_every_task, record(CrashesOnLargeBatches), "too many images"),
@@ -634,6 +655,54 @@ def test_a_defective_data_set_is_found(check, defective, actual, tmp_path):
     assert check(DatasetUnderTest(twin, tmp_path)).message == ""
 
 
+class OnlyEvenSizes(nn.Module):
+    """Half the image's size, doubled."""
+
+    def __init__(self, latent_dim, output_shape):
+        super().__init__()
+        channels, height, width = output_shape
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, channels * (height // 2) * (width // 2)),
+            nn.Unflatten(1, (channels, height // 2, width // 2)),
+            nn.Upsample(scale_factor=2),
+        )
+
+    def forward(self, z):
+        return self.layers(z)
+
+
+class LeavesAParameter(ConvEncoder):
+    def __init__(self, input_shape, code_width):
+        super().__init__(input_shape, code_width)
+        self.unused = nn.Parameter(torch.ones(1))
+
+
+class NormalisesTheBatch(ConvEncoder):
+    def forward(self, x):
+        return super().forward(x - x.mean(dim=0))
+
+
+class DropsOutAlways(ConvEncoder):
+    def forward(self, x):
+        return super().forward(functional.dropout(x))
+
+
+BACKBONE_DEFECTS = [
+    (backbones.shapes_and_dtypes, {"decoder": OnlyEvenSizes}, "(1, 9, 13) images"),
+    (backbones.gradient_reaches_every_parameter, {"encoder": LeavesAParameter}, "unused"),
+    (backbones.deterministic_evaluation, {"encoder": NormalisesTheBatch}, "the batch changes its output"),
+    (backbones.deterministic_evaluation, {"encoder": DropsOutAlways}, "global generator"),
+]
+
+
+@pytest.mark.parametrize(("check", "parts", "actual"), BACKBONE_DEFECTS, ids=lambda value: getattr(value, "name", None))
+def test_a_defective_backbone_is_found(check, parts, actual):
+    result = check(BackboneUnderTest(CONV.model_copy(update=parts)))
+    assert not result.ok
+    assert actual in result.actual
+    assert check(BackboneUnderTest(CONV)).message == ""
+
+
 def test_a_check_that_finds_nothing_to_check_fails():
     @check("aebench.contracts.Autoencoder")
     def empty(subject):
@@ -646,7 +715,7 @@ def test_a_check_that_finds_nothing_to_check_fails():
 
 
 def test_every_check_names_an_object_that_has_a_docstring():
-    for one in (*autoencoders.CHECKS, *tasks.CHECKS, *datasets.CHECKS):
+    for one in (*autoencoders.CHECKS, *tasks.CHECKS, *datasets.CHECKS, *backbones.CHECKS):
         assert one.title
         module, _, rest = one.docs.partition(".contracts.")
         if not rest:

@@ -5,6 +5,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import numpy as np
 import pytest
 
 from aebench import cli
@@ -36,6 +37,8 @@ def aebench(tmp_path, monkeypatch, capsys):
         (("run", "--models", "veae"), "--models: model 'veae' is not registered; did you mean 'vae'?"),
         (("run", "--tasks", "x"), "--tasks: task 'x' is not registered. Available: anomaly_detection"),
         (("run", "--dataset", "mist"), "--dataset: data set 'mist' is not registered; did you mean 'mnist'?"),
+        (("run", "--backbones", "cnov"), "--backbones: backbone 'cnov' is not registered; did you mean 'conv'?"),
+        (("run", "--backbones", "conv,conv"), "--backbones: 'conv' is listed twice"),
         (("run", "--optoin"), "No such option"),
         (("rum",), "No such command"),
         (("run", "--epochs", 0), "--epochs: input should be greater than 0, got 0"),
@@ -73,6 +76,40 @@ def test_each_mistake_in_a_file_has_its_line(aebench, tmp_path):
     assert len(lines) == 3
     for word in ("models[0]", "training.epochs", "sede"):
         assert any(word in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("likelihood: poisson", "likelihood"),
+        ("likelihood: {name: gaussian, sigma: 0}", "likelihood.sigma"),
+        ("likelihood: {name: bernoulli, sigma: 1}", "likelihood.sigma"),
+        ("training: {optimizer: adamm}", "training.optimizer.name"),
+        ("training: {optimizer: {name: adam, schedule: {name: step, every: 0}}}", "training.optimizer.schedule.every"),
+        ("training: {optimizer: {schedule: {name: cosine, every: 3}}}", "training.optimizer.schedule.every"),
+        ("backbones: dense", "backbones"),
+    ],
+)
+def test_a_wrong_setting_has_one_line(aebench, tmp_path, text, expected):
+    (tmp_path / "bench.yaml").write_text(text)
+    code, (line,) = aebench("run", "--config", tmp_path / "bench.yaml")
+    assert code == 2
+    assert f"{expected}: " in line
+
+
+@pytest.mark.parametrize(
+    ("x", "arguments", "expected"),
+    [
+        (np.zeros((30, 7, 9), np.uint8), ("--backbones", "conv"), "conv needs images of at least 8x8 pixels"),
+        (np.full((30, 8, 8), 1.5), (), "must lie in [0, 1]"),
+        (np.linspace(-1, 1, 30 * 64).reshape(30, 8, 8), (), "must lie in [0, 1]"),
+    ],
+)
+def test_images_that_do_not_fit(aebench, tmp_path, x, arguments, expected):
+    np.savez(tmp_path / "mine.npz", x=x)
+    code, (line,) = aebench("run", "--dataset", tmp_path / "mine.npz", *arguments)
+    assert code == 2
+    assert expected in line
 
 
 def test_a_data_directory_that_cannot_be_written(aebench, tmp_path):

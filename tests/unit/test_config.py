@@ -64,7 +64,7 @@ def test_all_mistakes_at_once_in_sections_and_in_a_plugins_parameters(registry, 
     assert lines == [
         f"{file}: training.epochs: input should be a valid integer, got 'many'",
         f"{file}: trainning: unknown key; did you mean 'training'? "
-        "Known: dataset, models, tasks, seeds, seed, training, likelihood, profiles",
+        "Known: dataset, models, backbones, tasks, seeds, seed, training, likelihood, profiles",
         f"{file}: models[1].params.codebok_size: unknown key; did you mean 'codebook_size'? Known: codebook_size, beta",
         f"{file}: models[2]: model 'veae' is not registered; did you mean 'vae'? "
         f"Available: {', '.join(registry.autoencoders)}. See 'aebench list models'.",

@@ -79,8 +79,9 @@ def test_npz_with_floats_labels_and_colour(tmp_path, registry):
     [
         ({"z": np.zeros((30, 4, 4))}, "no array 'x'"),
         ({"x": np.zeros((30, 16))}, "must be"),
-        ({"x": np.full((30, 4, 4), 2.0)}, r"lie in \[0, 1\]"),
-        ({"x": np.full((30, 4, 4), np.nan)}, r"lie in \[0, 1\]"),
+        ({"x": np.full((30, 4, 4), 2.0)}, r"lie in \[0, 1\], which the likelihoods need, but lies in \[2, 2\]"),
+        ({"x": np.linspace(-0.5, 1, 480).reshape(30, 4, 4)}, r"but lies in \[-0.5, 1\]; rescale it"),
+        ({"x": np.full((30, 4, 4), np.nan)}, r"lie in \[0, 1\], but has NaN or infinite values"),
         ({"x": np.zeros((30, 4, 4), dtype=np.int64)}, "uint8"),
         ({"x": np.zeros((30, 4, 4)), "y": np.zeros(29)}, "labels must be"),
         ({"x": np.zeros((30, 4, 4)), "y": np.zeros((30, 1))}, r"y must be \(N,\)"),
@@ -186,6 +187,15 @@ def test_a_data_directory_that_cannot_be_written(tmp_path, registry):
     (tmp_path / "file").write_text("")
     with pytest.raises(AebenchError, match=r"cannot be written.*--data-dir"):
         _load(registry, "kmnist", tmp_path / "file")
+
+
+def test_a_download_that_brings_none_of_the_files(tmp_path, registry):
+    processed = tmp_path / "KMNIST" / "processed"  # a layout of long ago, with which torchvision downloads nothing
+    processed.mkdir(parents=True)
+    for part in ("training", "test"):
+        torch.save((torch.zeros(1, 28, 28), torch.zeros(1)), processed / f"{part}.pt")
+    with pytest.raises(AebenchError, match=r"could not be downloaded \(the download has no train-images.*put train-im"):
+        _load(registry, "kmnist", tmp_path)
 
 
 def test_published_digests_are_of_the_four_files():

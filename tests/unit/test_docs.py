@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from aebench import contracts
+from aebench.planning.benchmark import load_benchmark
 from aebench.registry.loading import RECORD_OF_HOOK
+from tests.unit import published_datasets
 
 DOCS = Path(__file__).parents[2] / "docs"
+DATA_PAGE = (DOCS / "data.md").read_text()
 
 
 def test_the_hooks_page_is_up_to_date():
@@ -43,3 +46,27 @@ def test_each_walk_names_at_most_nine_files_that_exist_each_once():
         assert 0 < len(files) == len(set(files)) <= 9
         for file in files:
             assert (DOCS.parent / file).is_file(), file
+
+
+def test_the_data_page_has_a_row_for_every_data_set_that_ships(registry):
+    ship = {name for name, plugin in registry.datasets.items() if plugin.distribution == "aebench"}
+    table = DATA_PAGE.partition("\n- ")[0]
+    assert ship - {"folder", "npz"} == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [make for make in published_datasets.ALL if make is not published_datasets.medmnist_without_labels],  # one of 24
+    ids=lambda make: make.__name__,
+)
+def test_the_data_page_says_which_files_go_where(make):
+    published = make()
+    row = next(line for line in DATA_PAGE.partition("## Without")[2].splitlines() if f"| `{published.name}` " in line)
+    assert row.split("|")[2].strip(" `") == published.folder
+    assert [file for file in published.files if f"`{file}`" not in row] == []
+
+
+def test_the_example_of_the_data_page_is_valid(registry, tmp_path):
+    (example,) = re.findall(r"```yaml\n(.*?)```", DATA_PAGE, re.DOTALL)
+    (tmp_path / "bench.yaml").write_text(example)
+    assert load_benchmark(registry, tmp_path / "bench.yaml").dataset.params.size == 64

@@ -1,9 +1,10 @@
-"""The dense networks have the architecture of the article."""
+"""The dense networks have the architecture of the article; the convolutional ones fit images of any size."""
 
 import pytest
 import torch
 
-from aebench.networks import DenseDecoder, DenseEncoder, dense_widths
+from aebench.networks import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder, dense_widths
+from aebench.networks.conv import map_shapes
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,28 @@ def test_parameter_count_of_the_article_network():
 
 def test_colour_images():
     assert DenseDecoder(5, (3, 16, 16))(DenseEncoder((3, 16, 16), 5)(torch.rand(4, 3, 16, 16))).shape == (4, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("image", "maps"),
+    [
+        ((1, 8, 8), [(32, 4, 4), (64, 2, 2)]),
+        ((1, 32, 32), [(32, 16, 16), (64, 8, 8), (128, 4, 4)]),
+        ((3, 9, 40), [(32, 5, 20), (64, 3, 10)]),
+        ((3, 64, 64), [(32, 32, 32), (64, 16, 16), (128, 8, 8), (128, 4, 4)]),
+    ],
+)
+def test_convolutions_halve_the_image_until_a_few_pixels_are_left(image, maps):
+    assert map_shapes(image) == [image, *maps]
+    encoder, decoder = ConvEncoder(image, 7), ConvDecoder(5, image)
+    assert encoder(torch.rand(4, *image)).shape == (4, 7)
+    assert decoder(torch.randn(4, 5)).shape == (4, *image)
+
+
+def test_parameter_count_of_the_convolutional_networks():
+    parameters = sum(
+        p.numel() for m in (ConvEncoder((1, 32, 32), 20), ConvDecoder(20, (1, 32, 32))) for p in m.parameters()
+    )
+    convolutions, flat = 9 * (1 * 32 + 32 * 64 + 64 * 128), 128 * 4 * 4
+    batch_norms = 2 * (32 + 64 + 128) + 2 * (64 + 32 + flat)
+    assert parameters == 2 * convolutions + 2 * 20 * flat + batch_norms + 20 + 1 == 273_477

@@ -56,6 +56,40 @@ def test_the_same_benchmark_gives_the_same_plan(lay_out):
     assert lay_out().matrix == lay_out().matrix
 
 
+def test_each_model_that_uses_backbones_has_a_row_for_each(lay_out, registry):
+    plan = lay_out(backbones=["dense", "conv"])
+    expected = [
+        (name + suffix, backbone)
+        for name, plugin in registry.autoencoders.items()
+        for suffix, backbone in ([("", None)] if plugin.record.own_networks else [("", "dense"), ("_conv", "conv")])
+    ]
+    assert list(dict.fromkeys((cell.training.label, cell.training.backbone) for cell in plan.cells)) == expected
+    hashes = {training.label: training.hash for training in plan.trainings}
+    assert hashes["vae"] != hashes["vae_conv"]
+
+
+def test_a_row_on_one_backbone_is_the_same_beside_another(lay_out):
+    both = {cell.hash for cell in lay_out(models=["vae", "pca"], backbones=["dense", "conv"]).cells}
+    for backbone in ("dense", "conv"):
+        assert {cell.hash for cell in lay_out(models=["vae", "pca"], backbones=[backbone]).cells} < both
+
+
+def test_images_too_small_for_a_backbone(registry, digits):
+    benchmark = load_benchmark(registry, None, {("backbones",): ["dense", "conv"]})
+    with pytest.raises(AebenchError, match=r"conv needs images of at least 8x8 pixels, those of digits have 7x9"):
+        plan(benchmark, replace(digits.info, input_shape=(1, 7, 9)))
+    own = load_benchmark(registry, None, {("backbones",): ["conv"], ("models",): ["pca"]})
+    assert plan(own, replace(digits.info, input_shape=(1, 7, 9))).trainings
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(1, "bernoulli"), (3, "gaussian")])
+def test_the_likelihood_follows_the_channels_unless_it_is_given(registry, digits, channels, expected):
+    info = replace(digits.info, input_shape=(channels, 8, 8))
+    assert plan(load_benchmark(registry), info).likelihood.name == expected
+    given = load_benchmark(registry, None, {("likelihood",): {"name": "gaussian", "sigma": 0.3}})
+    assert {training.likelihood.sigma for training in plan(given, info).trainings} == {0.3}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -63,6 +97,7 @@ def test_the_same_benchmark_gives_the_same_plan(lay_out):
         {"training": {"batch_size": 32}},
         {"training": {"optimizer": {"learning_rate": 0.002}}},
         {"training": {"early_stopping": {"patience": 3}}},
+        {"likelihood": "gaussian"},
         {"seed": 43},
         {"profiles": {"general": {"latent_dim": 19}, "anomaly": {"latent_dim": 2, "held_out": 2}}},
         {"models": [{"name": "stacked", "params": {"objective": "pixels"}}]},

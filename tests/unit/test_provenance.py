@@ -70,7 +70,7 @@ def training_code(registry) -> Callable[..., str]:
 
     def training_code(module: str, distribution: str | None = None) -> str:
         plugin = replace(registry.autoencoder("vae"), module=module, distribution=distribution or module)
-        return json.dumps(training_provenance(plugin))
+        return json.dumps(training_provenance(plugin, None))
 
     return training_code
 
@@ -332,7 +332,6 @@ def edit_core(tmp_path, monkeypatch) -> Callable[[str], None]:
     [
         "training/trainer.py",
         "training/step.py",
-        "networks/dense.py",
         "contracts/models.py",
         "planning/seeds.py",
         "planning/specs.py",
@@ -343,6 +342,14 @@ def test_code_that_trains_changes_every_hash(lay_out, edit_core, file):
     edit_core(file)
     after = _hashes(lay_out(models=["vae", "pca"]))
     assert all(set(a.values()).isdisjoint(b.values()) for a, b in zip(before, after, strict=True))
+
+
+def test_the_code_of_a_backbone_changes_the_hashes_of_what_is_built_on_it(lay_out, edit_core):
+    before, _ = _hashes(lay_out(models=["vae", "pca"]))
+    edit_core("networks/dense.py")
+    after, _ = _hashes(lay_out(models=["vae", "pca"]))
+    assert after["vae"] != before["vae"]
+    assert after["pca"] == before["pca"]
 
 
 @pytest.mark.parametrize(

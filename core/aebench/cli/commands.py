@@ -12,6 +12,7 @@ import typer
 
 from aebench.cli.options import (
     AsJson,
+    Backbones,
     ConfigFile,
     DataDir,
     Dataset,
@@ -47,6 +48,7 @@ FAILED = 1  # exit code
 def run(
     dataset: Dataset = None,
     models: Models = None,
+    backbones: Backbones = None,
     tasks: Tasks = None,
     seeds: Seeds = None,
     epochs: Epochs = None,
@@ -66,7 +68,7 @@ def run(
 ) -> None:
     """Run every model against every task; results that are in the store are not computed again."""
     registry = _registry()
-    benchmark = load_benchmark(registry, config, dataset, models, tasks, seeds, epochs, precision)
+    benchmark = load_benchmark(registry, config, dataset, models, backbones, tasks, seeds, epochs, precision)
 
     from aebench import runner
     from aebench.planning.cells import Status
@@ -94,6 +96,7 @@ def run(
 def plan(
     dataset: Dataset = None,
     models: Models = None,
+    backbones: Backbones = None,
     tasks: Tasks = None,
     seeds: Seeds = None,
     epochs: Epochs = None,
@@ -105,7 +108,7 @@ def plan(
 ) -> None:
     """Print what `run` would train and evaluate; run nothing."""
     registry = _registry()
-    benchmark = load_benchmark(registry, config, dataset, models, tasks, seeds, epochs, precision)
+    benchmark = load_benchmark(registry, config, dataset, models, backbones, tasks, seeds, epochs, precision)
 
     from aebench.execution.devices import choose_device
     from aebench.runner import prepare
@@ -124,11 +127,12 @@ def plan(
 @app.command("list")
 def list_(
     what: Annotated[
-        Literal["models", "tasks", "datasets", "studies", "failures"] | None, typer.Argument(help="Only this kind.")
+        Literal["models", "tasks", "datasets", "backbones", "studies", "failures"] | None,
+        typer.Argument(help="Only this kind."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List models, tasks, data sets and studies, and the plugins that failed to load."""
+    """List models, tasks, data sets, backbones and studies, and the plugins that failed to load."""
     from aebench.report.listing import as_tables, describe_registry
 
     registry = _registry(quiet=True)

@@ -16,6 +16,9 @@ Dataset = Annotated[
     str | None, typer.Option(help="A data set by name, a folder of images, or an .npz file.  [default: digits]")
 ]
 Models = Annotated[str | None, typer.Option(help="Comma-separated models.  [default: all]")]
+Backbones = Annotated[
+    str | None, typer.Option(help="Comma-separated backbones; a row for each model and backbone.  [default: dense]")
+]
 Tasks = Annotated[str | None, typer.Option(help="Comma-separated tasks.  [default: all]")]
 Seeds = Annotated[int | None, typer.Option(help="Repetitions with different seeds.  [default: 1]")]
 Epochs = Annotated[int | None, typer.Option(help="Training budget of every model.  [default: 60]")]
@@ -43,6 +46,7 @@ def load_benchmark(
     config: Path | None,
     dataset: str | None,
     models: str | None,
+    backbones: str | None,
     tasks: str | None,
     seeds: int | None,
     epochs: int | None,
@@ -58,6 +62,7 @@ def load_benchmark(
     given: dict[tuple[str, ...], Any] = {
         ("dataset",): dataset_choice(dataset, registry),
         ("models",): names(models),
+        ("backbones",): names(backbones),
         ("tasks",): names(tasks),
         ("seeds",): seeds,
         ("training", "epochs"): epochs,

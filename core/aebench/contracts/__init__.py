@@ -1,14 +1,15 @@
 """The classes that plugins use: the model, the task, the data, and the records that register them."""
 
+from aebench.contracts.backbones import BackboneRecord
 from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages, Split, to_unit_interval
 from aebench.contracts.likelihoods import Bernoulli, Gaussian, Likelihood, default_likelihood
-from aebench.contracts.models import Autoencoder, Backbone, Code, ModelSpec, straight_line
+from aebench.contracts.models import Autoencoder, Code, ModelSpec, straight_line
 from aebench.contracts.optimizers import Constant, Cosine, OptimizerSpec, StepDecay
+from aebench.contracts.record_base import Params
 from aebench.contracts.records import (
     AutoencoderRecord,
     Capability,
     DatasetRecord,
-    Params,
     StudyRecord,
     TaskRecord,
 )
@@ -23,7 +24,7 @@ __all__ = [
     "Animation",
     "Autoencoder",
     "AutoencoderRecord",
-    "Backbone",
+    "BackboneRecord",
     "Bernoulli",
     "Capability",
     "Claim",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
+from aebench.contracts.backbones import BackboneRecord
 from aebench.contracts.likelihoods import Likelihood
 from aebench.contracts.stages import Loss, Stage, Update
 from aebench.errors import AebenchError
@@ -28,22 +28,6 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """The networks that the benchmark gives to its models, so that models differ only in what they are about.
-
-    Attributes:
-        name: `[a-z][a-z0-9_]*`.
-        encoder: (input_shape, code_width) -> a module from images (B, C, H, W) to (B, code_width).
-        decoder: (latent_dim, output_shape) -> a module from codes (B, latent_dim) to (B, C, H, W) float, which the
-            likelihood interprets.
-    """
-
-    name: str
-    encoder: Callable[[tuple[int, int, int], int], nn.Module]
-    decoder: Callable[[int, tuple[int, int, int]], nn.Module]
-
-
-@dataclass(frozen=True)
 class ModelSpec:
     """What a model is built for.
 
@@ -51,23 +35,37 @@ class ModelSpec:
         input_shape: (C, H, W) of one image.
         latent_dim: width of the code z.
         params: the validated parameters of the record, an instance of `AutoencoderRecord.params`.
-        backbone: where `encoder` and `decoder` come from.
+        backbone: where `encoder` and `decoder` come from; None for a model with networks of its own.
         likelihood: the benchmark's, which turns the decoder's output into images and reconstruction errors.
     """
 
     input_shape: tuple[int, int, int]
     latent_dim: int
     params: Any
-    backbone: Backbone
+    backbone: BackboneRecord | None
     likelihood: Likelihood
 
     def encoder(self, code_width: int) -> nn.Module:
-        """A new encoder: (B, *input_shape) -> (B, code_width); a Gaussian posterior needs 2 * latent_dim."""
-        return self.backbone.encoder(self.input_shape, code_width)
+        """A new encoder: (B, *input_shape) -> (B, code_width); a Gaussian posterior needs 2 * latent_dim.
+
+        Raises:
+            AebenchError: the record of the model says that it has networks of its own.
+        """
+        return self._chosen.encoder(self.input_shape, code_width)
 
     def decoder(self) -> nn.Module:
-        """A new decoder: (B, latent_dim) -> (B, *input_shape), to be interpreted by the likelihood."""
-        return self.backbone.decoder(self.latent_dim, self.input_shape)
+        """A new decoder: (B, latent_dim) -> (B, *input_shape), to be interpreted by the likelihood.
+
+        Raises:
+            AebenchError: the record of the model says that it has networks of its own.
+        """
+        return self._chosen.decoder(self.latent_dim, self.input_shape)
+
+    @property
+    def _chosen(self) -> BackboneRecord:
+        if self.backbone is None:
+            raise AebenchError("the model's record names own_networks, so the model gets no encoder and no decoder")
+        return self.backbone
 
 
 class Autoencoder(nn.Module):

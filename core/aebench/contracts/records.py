@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages
 from aebench.contracts.models import Autoencoder, ModelSpec
-from aebench.contracts.settings import Settings
+from aebench.contracts.record_base import Name, Record
 from aebench.contracts.studies import Claim, Procedure, PublishedFigures
 from aebench.contracts.tasks import Context, Evaluation, Metric, Skip
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 # First parts of keys in the store that no task may use as its name.
 RESERVED = {"aebench", "cell", "mlflow", "model", "task", "time", "train", "training", "weights"}
@@ -31,21 +29,7 @@ class Capability(StrEnum):
     SAMPLE = "sample"
 
 
-class Params(Settings):
-    """The base class of a plugin's parameters: frozen and strict; an unknown key is an error."""
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    name: Name
-    title: str
-    summary: str
-    source: str = ""
-    params: type[BaseModel] = Params
-
-
-class AutoencoderRecord(_Record):
+class AutoencoderRecord(Record):
     """Registers a model.
 
     Attributes:
@@ -57,11 +41,15 @@ class AutoencoderRecord(_Record):
         build: (spec) -> an untrained Autoencoder on the CPU; often the class itself. It may draw from torch's default
             generator, which the core seeds before the call.
         capabilities: what the model can do besides encoding and decoding.
+        own_networks: why the model does not use the benchmark's backbones, in a few words; it then has one row,
+            whichever backbones are chosen. Empty for a model that reconstructs through `spec.encoder` and
+            `spec.decoder`, which has a row for each backbone.
         baseline: whether it is a lower or upper bound: shown in every table below the models, but not ranked.
     """
 
     build: Callable[[ModelSpec], Autoencoder]
     capabilities: frozenset[Capability] = frozenset()
+    own_networks: str = ""
     baseline: bool = False
 
 
@@ -69,13 +57,15 @@ def _always(model: AutoencoderRecord, dataset: DatasetInfo) -> Skip | None:
     return None
 
 
-class TaskRecord(_Record):
+class TaskRecord(Record):
     """Registers a task.
 
     Attributes:
         name, title, summary, source, params: as for a model.
         evaluate: (model, data, context) -> Evaluation. The model is trained, frozen and in evaluation mode; the data
-            is on its device. Deterministic for the context's seed; it returns values and never logs, saves or prints.
+            is on its device. Gradients are off: a task that fits something switches them on, by
+            `torch.enable_grad()`. Deterministic for the context's seed; it returns values and never logs, saves or
+            prints.
         metrics: every metric that `evaluate` returns; exactly one is primary.
         profile: the training it needs: "general", "anomaly" (one class held out), or a profile of the configuration.
         requires: capabilities; a model that lacks one is skipped.
@@ -126,7 +116,7 @@ class TaskRecord(_Record):
         return self.condition(model, dataset)
 
 
-class StudyRecord(_Record):
+class StudyRecord(Record):
     """Registers a published study, whose figures and conclusions `aebench compare` compares with results.
 
     Attributes:
@@ -141,7 +131,7 @@ class StudyRecord(_Record):
     claims: tuple[Claim, ...] = ()
 
 
-class DatasetRecord(_Record):
+class DatasetRecord(Record):
     """Registers a data set.
 
     Attributes:

@@ -63,6 +63,7 @@ class Procedure:
         title: how it differs from other procedures.
         quantities: by quantity, the task and its metric that measure it.
         likelihood: name of the one that the matrix must have.
+        backbone: name of the one that its rows must have, save those with networks of their own.
         variants: by model, the parameters that its row in the matrix must have; without an entry, the defaults do.
     """
 
@@ -70,6 +71,7 @@ class Procedure:
     title: str
     quantities: Mapping[str, tuple[str, str]]
     likelihood: str = "bernoulli"
+    backbone: str = "dense"
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 

@@ -9,8 +9,18 @@ import numpy as np
 import torch
 
 from aebench.contracts import DatasetRecord, ImageDataset, Params, RawImages, Split, hookimpl
-from aebench.datasets.mnist import MNIST_MD5, TorchvisionParams, torchvision_loader
+from aebench.datasets.medmnist import MedmnistParams, load_medmnist
+from aebench.datasets.mnist import (
+    MNIST_MD5,
+    EmnistParams,
+    TorchvisionParams,
+    load_emnist,
+    load_qmnist,
+    torchvision_loader,
+)
+from aebench.datasets.torchvision_sets import load_cifar10, load_svhn, load_usps
 from aebench.datasets.user_images import ArrayParams, FolderParams, load_folder, load_npz
+from aebench.datasets.zipped_images import CelebaParams, OmniglotParams, load_celeba, load_omniglot
 from aebench.errors import AebenchError
 
 MINIMUM_IMAGES = 20
@@ -123,6 +133,68 @@ def aebench_datasets() -> list[DatasetRecord]:
             source="Clanuwat et al. 2018",
             params=TorchvisionParams,
             load=torchvision_loader("KMNIST", {}),
+        ),
+        DatasetRecord(
+            name="emnist",
+            title="EMNIST",
+            summary="handwritten digits and letters, 131,600 of 47 classes by default, padded to 32x32",
+            source="Cohen, Afshar, Tapson & van Schaik 2017",
+            params=EmnistParams,
+            load=load_emnist,
+        ),
+        DatasetRecord(
+            name="qmnist",
+            title="QMNIST",
+            summary="MNIST rebuilt from its sources with 60,000 test digits, padded to 32x32",
+            source="Yadav & Bottou 2019",
+            params=TorchvisionParams,
+            load=load_qmnist,
+        ),
+        DatasetRecord(
+            name="usps",
+            title="USPS (16x16)",
+            summary="9,298 handwritten digits of 16x16 pixels from envelopes",
+            source="Hull 1994",
+            load=load_usps,
+            batch_size=64,
+        ),
+        DatasetRecord(
+            name="cifar10",
+            title="CIFAR-10",
+            summary="60,000 colour photographs of 32x32 pixels in 10 classes",
+            source="Krizhevsky 2009",
+            load=load_cifar10,
+        ),
+        DatasetRecord(
+            name="svhn",
+            title="SVHN",
+            summary="99,289 colour pictures of house numbers, cropped to one digit of 32x32 pixels",
+            source="Netzer et al. 2011",
+            load=load_svhn,
+        ),
+        DatasetRecord(
+            name="omniglot",
+            title="Omniglot",
+            summary="32,460 handwritten characters of 50 alphabets, resized to 32x32; no labels",
+            source="Lake, Salakhutdinov & Tenenbaum 2015",
+            params=OmniglotParams,
+            load=load_omniglot,
+        ),
+        DatasetRecord(
+            name="celeba",
+            title="CelebA",
+            summary="faces of celebrities, 60,000 of 202,599 by default, resized to 64x64; no labels",
+            source="Liu, Luo, Wang & Tang 2015",
+            params=CelebaParams,
+            load=load_celeba,
+        ),
+        DatasetRecord(
+            name="medmnist",
+            title="MedMNIST",
+            summary="medical images of 28x28 or 64x64 pixels, 12 sets to choose from; needs the package medmnist",
+            source="Yang et al. 2023",
+            params=MedmnistParams,
+            load=load_medmnist,
         ),
         DatasetRecord(
             name="folder",

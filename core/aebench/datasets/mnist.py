@@ -1,12 +1,11 @@
-"""MNIST, Fashion-MNIST and KMNIST: torchvision downloads them; their IDX files are checked before use."""
+"""MNIST and its relatives, which are published as IDX files: Fashion-MNIST, KMNIST, EMNIST and QMNIST."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aebench.contracts import Params, RawImages
+from aebench.datasets.files import PublishedFiles, corrupt
 from aebench.errors import AebenchError
 
 # Published digests of the uncompressed files: a damaged file must not become a result.
@@ -25,12 +25,19 @@ MNIST_MD5 = {
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 IDX_FILES = tuple(MNIST_MD5)
+IDX_CODES = {"u1": 8, ">i4": 12}  # of the types of values
 
 
 class TorchvisionParams(Params):
     """`padding`: zeros added on each side, in pixels; 2 turns 28x28 into the article's 32x32."""
 
     padding: int = Field(default=2, ge=0)
+
+
+class EmnistParams(TorchvisionParams):
+    """`split`: which of EMNIST's sets of classes; "balanced" has as many images of each of its 47 classes."""
+
+    split: Literal["balanced", "byclass", "bymerge", "letters", "digits", "mnist"] = "balanced"
 
 
 def torchvision_loader(class_name: str, md5: Mapping[str, str]) -> Callable[[Any, Path], RawImages]:
@@ -48,57 +55,75 @@ def torchvision_loader(class_name: str, md5: Mapping[str, str]) -> Callable[[Any
 
         dataset_class = getattr(datasets, class_name)
         folder = data_dir / class_name / "raw"
-        _download(dataset_class, data_dir, folder)
-        for file, digest in md5.items():
-            if hashlib.md5((folder / file).read_bytes(), usedforsecurity=False).hexdigest() != digest:
-                raise AebenchError(_corrupt(folder / file, "its MD5 digest is not the published one"))
-        parts = []
-        for part in ("train", "t10k"):
-            images = _read_idx(folder / f"{part}-images-idx3-ubyte", 3)
-            labels = _read_idx(folder / f"{part}-labels-idx1-ubyte", 1)
-            parts.append((functional.pad(images[:, None], [params.padding] * 4), labels.long()))
-        (images, labels), (test_images, test_labels) = parts
-        return RawImages(
-            images, labels, test_images, test_labels, tuple(name.partition(" - ")[0] for name in dataset_class.classes)
+        files = PublishedFiles(class_name, folder, {file: md5.get(file) for file in IDX_FILES})
+        files.ensure(lambda: dataset_class(root=str(data_dir), download=True))
+        images, test_images = (
+            _pad(_read_idx(folder / f"{part}-images-idx3-ubyte", 3), params) for part in ("train", "t10k")
         )
+        labels, test_labels = (_read_idx(folder / f"{part}-labels-idx1-ubyte", 1).long() for part in ("train", "t10k"))
+        return RawImages(images, labels, test_images, test_labels, _digit_names(dataset_class))
 
     return load
 
 
-def _download(dataset_class: Any, data_dir: Path, folder: Path) -> None:
-    missing = [file for file in IDX_FILES if not (folder / file).is_file()]
-    if not missing:
-        return
-    name = dataset_class.__name__
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise AebenchError(
-            f"{name} is not in {data_dir}, and that directory cannot be written ({error.strerror}); "
-            "choose another with --data-dir or AEBENCH_DATA_DIR"
-        ) from error
-    try:
-        dataset_class(root=str(data_dir), download=True)
-    except Exception as error:
-        raise AebenchError(
-            f"{name} could not be downloaded ({' '.join(str(error).split()) or type(error).__name__}); "
-            f"without a network, put {', '.join(missing)} into {folder}, or run on 'digits', which needs no download"
-        ) from error
+def load_emnist(params: EmnistParams, data_dir: Path) -> RawImages:
+    """One split of EMNIST, with upright images; raises an AebenchError if its files are missing or damaged."""
+    from torchvision.datasets import EMNIST
+
+    folder = data_dir / "EMNIST" / "raw"
+    prefix = f"emnist-{params.split}"
+    names = [f"{prefix}-{part}-{kind}-ubyte" for part in ("train", "test") for kind in ("images-idx3", "labels-idx1")]
+    files = PublishedFiles("EMNIST", folder, dict.fromkeys(names), archives={"gzip.zip": EMNIST.md5})
+    files.ensure(lambda: EMNIST(root=str(data_dir), split=params.split, download=True))
+    # The files hold each image column by column.
+    images, test_images = (
+        _pad(_read_idx(folder / f"{prefix}-{part}-images-idx3-ubyte", 3).transpose(1, 2), params)
+        for part in ("train", "test")
+    )
+    labels, test_labels = (
+        _read_idx(folder / f"{prefix}-{part}-labels-idx1-ubyte", 1).long() for part in ("train", "test")
+    )
+    classes = tuple(EMNIST.classes_split_dict[params.split])
+    if params.split == "letters":  # numbered from 1; torchvision calls class 0 "N/A"
+        labels, test_labels, classes = labels - 1, test_labels - 1, classes[1:]
+    return RawImages(images, labels, test_images, test_labels, classes)
 
 
-def _read_idx(path: Path, dimensions: int) -> Tensor:
-    """An IDX file of unsigned bytes: magic number, sizes as big-endian int32, then the bytes."""
+def load_qmnist(params: TorchvisionParams, data_dir: Path) -> RawImages:
+    """QMNIST with its 60,000 test images; raises an AebenchError if its files are missing or damaged."""
+    from torchvision.datasets import QMNIST
+
+    folder = data_dir / "QMNIST" / "raw"
+    parts = ("train", "test")
+    names = [f"qmnist-{part}-{kind}" for part in parts for kind in ("images-idx3-ubyte", "labels-idx2-int")]
+    archives = {url.rpartition("/")[2]: md5 for part in parts for url, md5 in QMNIST.resources[part]}
+    files = PublishedFiles("QMNIST", folder, dict.fromkeys(names), archives)
+    files.ensure(lambda: [QMNIST(root=str(data_dir), what=part, download=True) for part in parts])
+    images, test_images = (_pad(_read_idx(folder / f"qmnist-{part}-images-idx3-ubyte", 3), params) for part in parts)
+    # Eight numbers describe each digit: its class, then the writer and the place in NIST's collection.
+    labels, test_labels = (
+        _read_idx(folder / f"qmnist-{part}-labels-idx2-int", 2, ">i4")[:, 0].long() for part in parts
+    )
+    return RawImages(images, labels, test_images, test_labels, _digit_names(QMNIST))
+
+
+def _pad(images: Tensor, params: TorchvisionParams) -> Tensor:
+    return functional.pad(images[:, None], [params.padding] * 4)
+
+
+def _digit_names(dataset_class: Any) -> tuple[str, ...]:
+    return tuple(name.partition(" - ")[0] for name in dataset_class.classes)
+
+
+def _read_idx(path: Path, dimensions: int, dtype: str = "u1") -> Tensor:
+    """An IDX file: code of the type, number of dimensions, sizes as big-endian int32, then the values."""
     content = path.read_bytes()
     start = 4 + 4 * dimensions
-    if len(content) < start or content[:4] != bytes([0, 0, 8, dimensions]):
-        raise AebenchError(_corrupt(path, f"it does not begin like an IDX file of {dimensions} dimensions"))
+    if len(content) < start or content[:4] != bytes([0, 0, IDX_CODES[dtype], dimensions]):
+        raise AebenchError(corrupt(path, f"it does not begin like an IDX file of {dimensions} dimensions"))
     shape = [int(size) for size in np.frombuffer(content, ">i4", dimensions, offset=4)]
-    if len(content) != start + prod(shape):
-        raise AebenchError(_corrupt(path, f"it has {len(content)} bytes, its header promises {start + prod(shape)}"))
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy())
-
-
-def _corrupt(path: Path, why: str) -> str:
-    return f"{path} is corrupt or truncated: {why}; delete it and run again to download it again"
+    length = start + prod(shape) * np.dtype(dtype).itemsize
+    if len(content) != length:
+        raise AebenchError(corrupt(path, f"it has {len(content)} bytes, its header promises {length}"))
+    values = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    return torch.from_numpy(values.astype(np.dtype(dtype).newbyteorder("=")))

@@ -91,8 +91,13 @@ def _pixels(path: Path, x: np.ndarray[Any, Any]) -> Tensor:
     if not x.size:
         raise AebenchError(f"{path}: x is empty, its shape is {x.shape}")
     if np.issubdtype(x.dtype, np.floating):
-        if not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
-            raise AebenchError(f"{path}: floating-point x must lie in [0, 1]")
+        if not np.isfinite(x).all():
+            raise AebenchError(f"{path}: floating-point x must lie in [0, 1], but has NaN or infinite values")
+        if x.min() < 0 or x.max() > 1:
+            raise AebenchError(
+                f"{path}: floating-point x must lie in [0, 1], which the likelihoods need, but lies in "
+                f"[{x.min():.6g}, {x.max():.6g}]; rescale it"
+            )
         x = np.rint(x * 255).astype(np.uint8)
     if x.dtype != np.uint8:
         raise AebenchError(f"{path}: x must be uint8, or floating point in [0, 1], got {x.dtype}")

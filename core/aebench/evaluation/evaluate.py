@@ -50,7 +50,7 @@ def evaluate(
         reference_classifier=reference_classifier if task.needs_reference_classifier else None,
         fresh_model=fresh_model,
     )
-    with fast_products(device):
+    with fast_products(device), torch.no_grad():
         evaluation = task.evaluate(model, data, context)
     _check(task, evaluation)
     metrics = {name: float(value) for name, value in evaluation.metrics.items()}

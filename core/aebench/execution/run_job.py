@@ -118,8 +118,7 @@ class JobRunner:
 
     def _build(self, spec: TrainingSpec, data: ImageDataset, seed: int | None = None) -> Autoencoder:
         channels, height, width = data.train.images.shape[1:]
-        record = self._registry.autoencoder(spec.model).record
-        return build_model(record, spec, (channels, height, width), seed).to(self._device)
+        return build_model(self._registry, spec, (channels, height, width), seed).to(self._device)
 
     def _load_data(self, ref: Ref, held_out: int | None) -> ImageDataset:
         if held_out is not None:

@@ -8,7 +8,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-from aebench.contracts import Backbone
+from aebench.contracts import BackboneRecord, hookimpl
 
 LAYERS = 3
 
@@ -76,4 +76,15 @@ def _hidden_block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU())
 
 
-DENSE = Backbone("dense", DenseEncoder, DenseDecoder)
+DENSE = BackboneRecord(
+    name="dense",
+    title="Dense",
+    summary="three layers on each side with batch norm, their widths in geometric progression; the article's",
+    encoder=DenseEncoder,
+    decoder=DenseDecoder,
+)
+
+
+@hookimpl
+def aebench_backbones() -> list[BackboneRecord]:
+    return [DENSE]

@@ -11,10 +11,17 @@ from typing import Any, Generic, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from aebench.contracts import AutoencoderRecord, DatasetRecord, TaskRecord
+from aebench.contracts import AutoencoderRecord, BackboneRecord, DatasetRecord, TaskRecord
 from aebench.contracts.settings import by_name
 from aebench.errors import AebenchError
-from aebench.planning.config import BenchmarkConfig, Choice, ModelChoice, OwnTraining, TrainingSettings
+from aebench.planning.config import (
+    DEFAULT_BACKBONE,
+    BenchmarkConfig,
+    Choice,
+    ModelChoice,
+    OwnTraining,
+    TrainingSettings,
+)
 from aebench.planning.config_errors import ConfigErrors, KeyPath, Location
 from aebench.registry.records import Registered, Registry
 
@@ -26,13 +33,15 @@ Lookup = Callable[[str], Registered[R]]
 class Selected(Generic[R]):
     """A plugin chosen for this benchmark, with validated parameters; `label` names it in the matrix.
 
-    `training` is what a model's training does differently from all others.
+    For a model, `training` is what its training does differently from all others, and `backbone` what it is built on;
+    None where its networks are its own.
     """
 
     label: str
     plugin: Registered[R]
     params: Any
     training: OwnTraining = field(default_factory=OwnTraining)
+    backbone: Registered[BackboneRecord] | None = None
 
     @property
     def record(self) -> R:
@@ -69,6 +78,8 @@ def load_benchmark(
     config = errors.parse(BenchmarkConfig, data, ())
     dataset = _select(registry.dataset, Choice, data.get("dataset", "digits"), ("dataset",), errors)
     models = _select_all(registry.autoencoder, registry.autoencoders, ModelChoice, data, "models", errors)
+    backbones = _select_backbones(registry, data, errors)
+    models = _rows(models, backbones, errors)
     tasks = _select_all(registry.task, registry.tasks, Choice, data, "tasks", errors)
     if config is not None:
         for task in tasks:
@@ -82,6 +93,45 @@ def load_benchmark(
     assert dataset is not None
     models = tuple(replace(model, training=_differing(model.training, config.training)) for model in models)
     return Benchmark(config, dataset, models, tasks)
+
+
+def _select_backbones(
+    registry: Registry, data: Mapping[str, Any], errors: ConfigErrors
+) -> list[Registered[BackboneRecord]]:
+    """The backbones that the configuration names; those with mistakes are noted and left out."""
+    given = data.get("backbones", [DEFAULT_BACKBONE])
+    if not isinstance(given, list):
+        return []  # parsing the whole configuration reports it
+    found = []
+    for position, name in enumerate(given):
+        try:
+            found.append(registry.backbone(str(name)))
+        except AebenchError as error:
+            errors.add(("backbones", position), str(error))
+        if name in given[:position]:
+            errors.add(("backbones", position), f"'{name}' is listed twice")
+    return found
+
+
+def _rows(
+    models: tuple[Selected[AutoencoderRecord], ...],
+    backbones: list[Registered[BackboneRecord]],
+    errors: ConfigErrors,
+) -> tuple[Selected[AutoencoderRecord], ...]:
+    """A row for each model and backbone, with the backbone in its label save the default; one row for own networks."""
+    rows = []
+    for model in models:
+        if model.record.own_networks:
+            rows.append(model)
+            continue
+        for backbone in backbones:
+            name = backbone.record.name
+            label = model.label if name == DEFAULT_BACKBONE else f"{model.label}_{name}"
+            rows.append(replace(model, label=label, backbone=backbone))
+    labels = [row.label for row in rows]
+    for label in sorted({label for label in labels if labels.count(label) > 1}):
+        errors.add(("models",), f"'{label}' is listed {labels.count(label)} times; give them different labels")
+    return tuple(rows)
 
 
 def _differing(own: OwnTraining, common: TrainingSettings) -> OwnTraining:

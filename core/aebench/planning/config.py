@@ -89,6 +89,7 @@ class ModelChoice(Choice):
     training: OwnTraining = OwnTraining()
 
 
+DEFAULT_BACKBONE = "dense"  # the article's; its rows have the models' own names
 DEFAULT_PROFILES = {
     "general": Profile(latent_dim=20),
     "anomaly": Profile(latent_dim=2, held_out=1),
@@ -101,6 +102,7 @@ class BenchmarkConfig(Settings):
     Attributes:
         dataset: the data set.
         models: the rows of the matrix; None for all registered.
+        backbones: each model that uses them has a row for each.
         tasks: the columns; None for all registered.
         seeds: repetitions, each with its own initialisation, batches and noise on the same splits.
         seed: the suite's seed, from which all others are derived.
@@ -112,6 +114,7 @@ class BenchmarkConfig(Settings):
 
     dataset: Annotated[Choice, BeforeValidator(by_name)] = Choice(name="digits")
     models: tuple[Annotated[ModelChoice, BeforeValidator(by_name)], ...] | None = Field(default=None, min_length=1)
+    backbones: Annotated[tuple[str, ...], Field(min_length=1)] = (DEFAULT_BACKBONE,)
     tasks: tuple[Annotated[Choice, BeforeValidator(by_name)], ...] | None = Field(default=None, min_length=1)
     seeds: int = Field(default=1, gt=0)
     seed: int = Field(default=42, ge=0)

@@ -60,17 +60,19 @@ def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32", de
 
     Raises:
         AebenchError: the held-out class of a profile in use is not a class of the data set, the data set has no
-            validation images for early stopping, or the source of a plugin cannot be found.
+            validation images for early stopping or images too small for a backbone, or the source of a plugin cannot
+            be found.
     """
     config = benchmark.config
     if config.training.early_stopping and not dataset.sizes[1]:
         raise AebenchError(f"training.early_stopping: {dataset.name} has no validation images")
+    _check_sizes(benchmark, dataset)
     likelihood = config.likelihood or default_likelihood(dataset.input_shape)
     conditions = _Conditions(benchmark, dataset, precision, device_kind, likelihood)
     task_provenances = [evaluation_provenance(task.plugin) for task in benchmark.tasks]
     cells = []
     for model in benchmark.models:
-        model_provenance = training_provenance(model.plugin)
+        model_provenance = training_provenance(model.plugin, model.backbone)
         for seed in range(config.seeds):
             for task, task_provenance in zip(benchmark.tasks, task_provenances, strict=True):
                 skip = task.record.supports(model.record, dataset)
@@ -80,6 +82,17 @@ def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32", de
                     training = _training(conditions, model, model_provenance, name, held_out, len(classes) > 1, seed)
                     cells.append(_cell(training, task, task_provenance, skip.reason if skip else None))
     return Plan(dataset, benchmark.models, benchmark.tasks, config.seeds, config.seed, likelihood, tuple(cells))
+
+
+def _check_sizes(benchmark: Benchmark, dataset: DatasetInfo) -> None:
+    _, height, width = dataset.input_shape
+    for backbone in (model.backbone.record for model in benchmark.models if model.backbone is not None):
+        side = backbone.smallest_side
+        if min(height, width) < side:
+            raise AebenchError(
+                f"backbones: {backbone.name} needs images of at least {side}x{side} pixels, "
+                f"those of {dataset.name} have {height}x{width}"
+            )
 
 
 def _training(
@@ -98,6 +111,7 @@ def _training(
     content: dict[str, Any] = {
         "model": model.record.name,
         "params": model.params.model_dump(mode="json"),
+        "backbone": model.backbone and model.backbone.record.name,
         "profile": profile,
         "latent_dim": config.all_profiles[profile].latent_dim,
         "held_out": held_out,

@@ -9,7 +9,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from aebench.contracts import AutoencoderRecord, TaskRecord
+from aebench.contracts import AutoencoderRecord, BackboneRecord, TaskRecord
 from aebench.planning.seeds import content_hash
 from aebench.planning.source_code import import_closure, source_hash
 from aebench.registry.loading import CORE_DISTRIBUTION, ENTRY_POINT_GROUP
@@ -25,9 +25,13 @@ Provenance = Mapping[str, Any]
 CORE_LIBRARIES = frozenset({"numpy", "torch"})
 
 
-def training_provenance(plugin: Registered[AutoencoderRecord]) -> Provenance:
-    """What the trained weights of a model depend on besides its parameters, the data and the device."""
-    return _provenance((*TRAINING_ROOTS, plugin.module), CORE_LIBRARIES | declared_libraries(plugin.distribution))
+def training_provenance(
+    plugin: Registered[AutoencoderRecord], backbone: Registered[BackboneRecord] | None
+) -> Provenance:
+    """What the trained weights of a model on a backbone depend on besides parameters, the data and the device."""
+    plugins: list[Registered[Any]] = [plugin] if backbone is None else [plugin, backbone]
+    libraries = (declared_libraries(one.distribution) for one in plugins)
+    return _provenance((*TRAINING_ROOTS, *(one.module for one in plugins)), CORE_LIBRARIES.union(*libraries))
 
 
 def evaluation_provenance(plugin: Registered[TaskRecord]) -> Provenance:

@@ -17,6 +17,7 @@ class TrainingSpec:
     Attributes:
         label: the row of the matrix.
         model: registered name of the model, with its parameters as JSON values.
+        backbone: registered name of what it is built on; None for networks of its own.
         profile: name of the profile; `latent_dim` and `held_out` are its content.
         in_rotation: the profile holds out several classes, each in a training of its own such as this one.
         seed: which repetition, from 0.
@@ -32,6 +33,7 @@ class TrainingSpec:
     label: str
     model: str
     params: Mapping[str, Any] = field(hash=False)
+    backbone: str | None
     profile: str
     latent_dim: int
     held_out: int | None

@@ -15,7 +15,7 @@ import pluggy
 from packaging.utils import canonicalize_name
 
 from aebench import hookspecs
-from aebench.contracts import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord
+from aebench.contracts import AutoencoderRecord, BackboneRecord, DatasetRecord, StudyRecord, TaskRecord
 from aebench.errors import AebenchError
 from aebench.registry.guard import StageError, guarded
 from aebench.registry.records import Origin, PluginFailure, Registered, Registry
@@ -24,11 +24,13 @@ from aebench.registry.requirements import check_requirements
 ENTRY_POINT_GROUP = "aebench"
 LOAD_PLUGINS_VARIABLE = "AEBENCH_LOAD_PLUGINS"
 CORE_DISTRIBUTION = "aebench"
+HOOK_PREFIX = "aebench_"  # followed by the field of the registry
 
 RECORD_OF_HOOK = {
     "aebench_autoencoders": AutoencoderRecord,
     "aebench_tasks": TaskRecord,
     "aebench_datasets": DatasetRecord,
+    "aebench_backbones": BackboneRecord,
     "aebench_studies": StudyRecord,
 }
 
@@ -62,8 +64,8 @@ def create_registry(
         else:
             for hook, records in found.items():
                 collected[hook] |= records
-    autoencoders, tasks, datasets, studies = (dict(sorted(collected[hook].items())) for hook in RECORD_OF_HOOK)
-    return Registry(autoencoders, tasks, datasets, tuple(failures), studies)
+    by_kind = {hook.removeprefix(HOOK_PREFIX): dict(sorted(collected[hook].items())) for hook in RECORD_OF_HOOK}
+    return Registry(**by_kind, failures=tuple(failures))
 
 
 def _selected_entry_points() -> tuple[list[importlib.metadata.EntryPoint], list[PluginFailure]]:
@@ -119,7 +121,7 @@ def _load(
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
     manager.check_pending()
-    unknown = [hook for hook in vars(plugin) if hook.startswith("aebench_") and _is_foreign_hook(plugin, hook)]
+    unknown = [hook for hook in vars(plugin) if hook.startswith(HOOK_PREFIX) and _is_foreign_hook(plugin, hook)]
     if unknown:
         raise AebenchError(f"'{unknown[0]}' is not a hook; the hooks are {', '.join(RECORD_OF_HOOK)}")
 

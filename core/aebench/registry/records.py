@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from aebench.contracts import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord
+from aebench.contracts import AutoencoderRecord, BackboneRecord, DatasetRecord, StudyRecord, TaskRecord
 from aebench.errors import AebenchError
 
 R = TypeVar("R")
@@ -58,8 +58,9 @@ class Registry:
     autoencoders: Mapping[str, Registered[AutoencoderRecord]]
     tasks: Mapping[str, Registered[TaskRecord]]
     datasets: Mapping[str, Registered[DatasetRecord]]
-    failures: tuple[PluginFailure, ...] = ()
+    backbones: Mapping[str, Registered[BackboneRecord]] = field(default_factory=dict)
     studies: Mapping[str, Registered[StudyRecord]] = field(default_factory=dict)
+    failures: tuple[PluginFailure, ...] = ()
 
     @property
     def broken(self) -> frozenset[Origin]:
@@ -73,6 +74,10 @@ class Registry:
     def task(self, name: str) -> Registered[TaskRecord]:
         """The task of this name; raises AebenchError when there is none."""
         return _look_up(self.tasks, name, "task", "tasks")
+
+    def backbone(self, name: str) -> Registered[BackboneRecord]:
+        """The backbone of this name; raises AebenchError when there is none."""
+        return _look_up(self.backbones, name, "backbone", "backbones")
 
     def dataset(self, name: str) -> Registered[DatasetRecord]:
         """The data set of this name; raises AebenchError when there is none."""

@@ -16,6 +16,7 @@ COLUMNS = {
     "models": ("name", "title", "summary", "capabilities", "distribution", "version"),
     "tasks": ("name", "title", "profile", "requires", "metrics", "distribution", "version"),
     "datasets": ("name", "title", "summary", "distribution", "version"),
+    "backbones": ("name", "title", "summary", "distribution", "version"),
     "studies": ("name", "title", "summary", "distribution", "version"),
     "failures": ("distribution", "version", "entry_point", "stage", "message"),
 }
@@ -25,7 +26,12 @@ def describe_registry(registry: Registry) -> dict[str, list[dict[str, Any]]]:
     """Everything in a registry as JSON values, by kind."""
     return {
         "models": [
-            _common(plugin) | {"capabilities": sorted(plugin.record.capabilities), "baseline": plugin.record.baseline}
+            _common(plugin)
+            | {
+                "capabilities": sorted(plugin.record.capabilities),
+                "own_networks": plugin.record.own_networks,
+                "baseline": plugin.record.baseline,
+            }
             for plugin in registry.autoencoders.values()
         ],
         "tasks": [
@@ -39,6 +45,9 @@ def describe_registry(registry: Registry) -> dict[str, list[dict[str, Any]]]:
         ],
         "datasets": [
             _common(plugin) | {"batch_size": plugin.record.batch_size} for plugin in registry.datasets.values()
+        ],
+        "backbones": [
+            _common(plugin) | {"smallest_side": plugin.record.smallest_side} for plugin in registry.backbones.values()
         ],
         "studies": [
             _common(plugin) | {"claims": {claim.name: claim.text for claim in plugin.record.claims}}

@@ -182,7 +182,9 @@ class MeasuredResults:
         rows = [
             row
             for row, variant in self._results.variants.items()
-            if variant.name == model and all(variant.params.get(key) == value for key, value in required.items())
+            if variant.name == model
+            and variant.backbone in (None, self.procedure.backbone)
+            and all(variant.params.get(key) == value for key, value in required.items())
         ]
         if not rows:
             with_parameters = "".join(f" with {key}: {value}" for key, value in required.items())

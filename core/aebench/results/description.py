@@ -36,6 +36,8 @@ def describe(plan: Plan) -> dict[str, Any]:
                 "distribution": model.plugin.distribution,
                 "version": model.plugin.version,
                 "baseline": model.record.baseline,
+                "backbone": model.backbone and model.backbone.record.name,
+                "own_networks": model.record.own_networks,
                 "params": model.params.model_dump(mode="json"),
                 "own_training": model.training.model_dump(mode="json", exclude_none=True),
             }
@@ -107,7 +109,12 @@ def results_of(description: Mapping[str, Any], found: Mapping[tuple[str, int, st
         baselines=frozenset(model["label"] for model in models if model.get("baseline")),
         likelihood=description.get("likelihood", {"name": "bernoulli"}),
         own_training={model["label"]: own for model in models if (own := model.get("own_training"))},
-        variants={model["label"]: Variant(model["name"], model["params"]) for model in models},
+        variants={
+            model["label"]: Variant(
+                model["name"], model["params"], model.get("backbone"), model.get("own_networks", "")
+            )
+            for model in models
+        },
     )
 
 

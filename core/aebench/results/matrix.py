@@ -47,10 +47,15 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class Variant:
-    """A row's model: its registered name and its parameters as JSON values."""
+    """A row's model: its registered name, its parameters as JSON values, and the backbone that it is built on.
+
+    Where the networks are its own, `backbone` is None and `own_networks` says why.
+    """
 
     name: str
     params: Mapping[str, Any]
+    backbone: str | None = None
+    own_networks: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,16 @@ from typing import Any
 from aebench.errors import AebenchError
 from aebench.registry.loading import create_registry
 from aebench.registry.records import Registry, did_you_mean
-from aebench.testing import autoencoders, datasets, tasks
+from aebench.testing import autoencoders, backbones, datasets, tasks
 from aebench.testing.autoencoder_checks.model_under_test import AutoencoderUnderTest
+from aebench.testing.backbones import BackboneUnderTest
 from aebench.testing.checks import BoundCheck, Check, CheckResult, Nonconformance
 from aebench.testing.datasets import DatasetUnderTest
 from aebench.testing.tasks import TaskUnderTest
 
 __all__ = [
     "AutoencoderUnderTest",
+    "BackboneUnderTest",
     "BoundCheck",
     "Check",
     "CheckResult",
@@ -42,7 +44,7 @@ def checks_of(
     data_dir: Path = Path(),
     params: Mapping[str, Any] | None = None,
 ) -> list[BoundCheck[Any]]:
-    """The checks of every model, task and data set registered as `name`, each bound to its plugin.
+    """The checks of every model, task, data set and backbone registered as `name`, each bound to its plugin.
 
     Args:
         name: as registered.
@@ -64,8 +66,11 @@ def checks_of(
     if name in registry.datasets:
         dataset = DatasetUnderTest(registry.datasets[name].record, data_dir, params or {})
         bound += [BoundCheck(check, dataset) for check in datasets.CHECKS]
+    if name in registry.backbones:
+        backbone = BackboneUnderTest(registry.backbones[name].record)
+        bound += [BoundCheck(check, backbone) for check in backbones.CHECKS]
     if not bound:
-        known = sorted({*registry.autoencoders, *registry.tasks, *registry.datasets})
+        known = sorted({*registry.autoencoders, *registry.tasks, *registry.datasets, *registry.backbones})
         raise AebenchError(
             f"nothing is registered as '{name}'{did_you_mean(name, known)} Available: {', '.join(known) or 'none'}. "
             "See 'aebench list' and 'aebench list failures'."

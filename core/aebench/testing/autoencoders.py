@@ -23,6 +23,7 @@ CHECKS = (
     training.stateless_training_step,
     state.runs_on_other_devices,
     registration.declared_capabilities,
+    registration.reconstructs_through_its_backbone,
     registration.strict_parameters,
     runs_through_every_task,
 )

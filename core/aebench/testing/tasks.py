@@ -97,7 +97,8 @@ class TaskUnderTest:
         )
 
     def evaluate(self, model: Autoencoder) -> Evaluation:
-        return self.record.evaluate(model, self.data, self.context())
+        with torch.no_grad():
+            return self.record.evaluate(model, self.data, self.context())
 
 
 @cache

@@ -124,6 +124,7 @@ def model_params(model: Selected[AutoencoderRecord], cells: Iterable[EvaluationS
     for cell in cells:
         training = cell.training
         params["model.name"] = training.model
+        params["model.backbone"] = training.backbone
         params |= {f"model.{name}": value for name, value in training.params.items()}
         for name in ("epochs", "batch_size", "patience", "precision", "seed"):
             params[f"train.{name}"] = getattr(training, name)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from safetensors.torch import save
 from torch import Generator
 
-from aebench.contracts import Autoencoder, AutoencoderRecord, ImageDataset, ModelSpec
-from aebench.networks import DENSE
+from aebench.contracts import Autoencoder, ImageDataset, ModelSpec
 from aebench.planning.specs import TrainingSpec
 from aebench.training.records import Budget
 from aebench.training.trainer import Trainer
 
+if TYPE_CHECKING:
+    from aebench.registry.records import Registry
+
 
 def build_model(
-    record: AutoencoderRecord, spec: TrainingSpec, input_shape: tuple[int, int, int], seed: int | None = None
+    registry: Registry, spec: TrainingSpec, input_shape: tuple[int, int, int], seed: int | None = None
 ) -> Autoencoder:
-    """An untrained model on the CPU, initialised from `seed` or the seed of the spec; the global random state is
-    restored.
+    """An untrained model on the CPU, initialised from `seed` or the seed of the spec.
+
+    The global random state is restored.
     """
+    record = registry.autoencoder(spec.model).record
+    backbone = registry.backbone(spec.backbone).record if spec.backbone else None
     params = record.params.model_validate(spec.params, strict=False)
-    model_spec = ModelSpec(input_shape, spec.latent_dim, params, DENSE, spec.likelihood)
+    model_spec = ModelSpec(input_shape, spec.latent_dim, params, backbone, spec.likelihood)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.initialisation_seed if seed is None else seed)
         return record.build(model_spec)

@@ -13,13 +13,14 @@ from aebench import contracts
 from aebench.contracts import (
     Autoencoder,
     AutoencoderRecord,
+    BackboneRecord,
     ModelSpec,
     OptimizerSpec,
     Update,
     default_likelihood,
 )
 from aebench.contracts.stages import Fit
-from aebench.networks import DENSE
+from aebench.networks import CONV, DENSE
 from aebench.registry.loading import create_registry
 from aebench.registry.records import Registered, Registry
 from aebench.testing.side_effects import seeded_global_generators
@@ -27,7 +28,12 @@ from aebench.training.optimizers import build_optimizer
 
 Shape = tuple[int, int, int]
 
-CASES: tuple[tuple[Shape, int], ...] = (((1, 8, 8), 2), ((1, 32, 32), 20), ((3, 10, 6), 5))
+CASES: tuple[tuple[BackboneRecord, Shape, int], ...] = (
+    (DENSE, (1, 8, 8), 2),
+    (DENSE, (1, 32, 32), 20),
+    (DENSE, (3, 10, 6), 5),
+    (CONV, (3, 9, 12), 5),
+)
 TRAINING_IMAGES = 48  # for the few training steps that `cases` takes
 EPOCHS = 10  # the budget for which the checks ask a model's stages
 
@@ -38,29 +44,35 @@ class AutoencoderUnderTest:
 
     record: AutoencoderRecord
 
-    def build(self, shape: tuple[int, ...], latent_dim: int, seed: int = 0) -> Autoencoder:
+    def build(self, spec: ModelSpec, seed: int = 0) -> Autoencoder:
         """A new model, initialised from `seed`."""
         with seeded_global_generators(seed):
-            return self.record.build(self.spec(shape, latent_dim))
+            return self.record.build(spec)
 
-    def spec(self, shape: tuple[int, ...], latent_dim: int) -> ModelSpec:
-        """With the default parameters, the dense backbone and the default likelihood."""
-        channels, height, width = shape
-        input_shape = channels, height, width
-        return ModelSpec(input_shape, latent_dim, self.record.params(), DENSE, default_likelihood(input_shape))
+    def spec(self, shape: Shape, latent_dim: int, backbone: BackboneRecord = DENSE) -> ModelSpec:
+        """With the default parameters and the default likelihood, and without the backbone if the model has its own."""
+        chosen = None if self.record.own_networks else backbone
+        return ModelSpec(shape, latent_dim, self.record.params(), chosen, default_likelihood(shape))
+
+    def specs(self) -> Iterator[tuple[str, ModelSpec]]:
+        """For several image shapes, latent dims and backbones, each with a name."""
+        for backbone, shape, latent_dim in CASES:
+            spec = self.spec(shape, latent_dim, backbone)
+            on = f" on {backbone.name}" if spec.backbone else ""
+            yield f"{shape} images, latent_dim {latent_dim}{on}", spec
 
     def cases(self, trained: bool = True) -> Iterator[tuple[str, Autoencoder]]:
-        """Models for several image shapes and latent dims, in evaluation mode; `trained` ones have taken some steps."""
-        for shape, latent_dim in CASES:
-            model = self.build(shape, latent_dim)
-            yield f"{shape} images, latent_dim {latent_dim}", _briefly_trained(model) if trained else model.eval()
+        """A model in evaluation mode for each of `specs`; `trained` ones have taken some steps."""
+        for case, spec in self.specs():
+            model = self.build(spec)
+            yield case, _briefly_trained(model) if trained else model.eval()
 
     @cached_property
     def registry(self) -> Registry:
         """The installed tasks and data sets, with this model alone."""
         installed = create_registry()
         model = Registered(self.record, contracts.__name__, "aebench", "")  # no result is kept, so any code will do
-        return Registry({self.record.name: model}, installed.tasks, installed.datasets)
+        return Registry({self.record.name: model}, installed.tasks, installed.datasets, installed.backbones)
 
 
 def random_images(shape: tuple[int, ...], n: int = 6, seed: int = 0) -> Tensor:

@@ -27,8 +27,8 @@ from aebench.training.building import weights_of
 def loading_restores_the_model(subject: AutoencoderUnderTest) -> int:
     """A model rebuilt from its state dict gives exactly the same codes, images and samples."""
     checked = 0
-    for case, model in subject.cases():
-        loaded = subject.build(model.input_shape, model.latent_dim, seed=1)
+    for (case, model), (_, spec) in zip(subject.cases(), subject.specs(), strict=True):
+        loaded = subject.build(spec, seed=1)
         loaded.load_state_dict(load(weights_of(model)))
         loaded.eval()
         x = random_images(model.input_shape)

@@ -60,8 +60,8 @@ def finite_loss(subject: AutoencoderUnderTest) -> int:
 def gradient_reaches_every_parameter(subject: AutoencoderUnderTest) -> int:
     """Every trainable parameter gets a gradient in some update, and a fit in closed form changes the state."""
     checked = 0
-    for case, model in subject.cases():
-        reached = _changed_by_fits(subject, model, case)
+    for (case, model), (_, spec) in zip(subject.cases(), subject.specs(), strict=True):
+        reached = _changed_by_fits(subject.build(spec).eval(), model, case)
         for stage in model.stages(EPOCHS):
             for module in stage.trains:
                 module.train()
@@ -80,10 +80,9 @@ def gradient_reaches_every_parameter(subject: AutoencoderUnderTest) -> int:
     return checked
 
 
-def _changed_by_fits(subject: AutoencoderUnderTest, model: Autoencoder, case: str) -> set[torch.Tensor]:
+def _changed_by_fits(untrained: Autoencoder, model: Autoencoder, case: str) -> set[torch.Tensor]:
     """The tensors of the model that its fits change; each must change some of an untrained model."""
     changed: set[torch.Tensor] = set()
-    untrained = subject.build(model.input_shape, model.latent_dim).eval()
     of_model = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for call in fits(untrained):
         before = {name: value.clone() for name, value in untrained.state_dict().items()}
@@ -192,7 +191,7 @@ def training_lowers_the_loss(subject: AutoencoderUnderTest) -> int:
     out: where they compete, any loss may rise.
     """
     data = small_digits()
-    model = subject.build(data.info.input_shape, 8)
+    model = subject.build(subject.spec(data.info.input_shape, 8))
     x = data.train.x()
     before = _reconstruction_error(model.eval(), x)
     result = fit(
