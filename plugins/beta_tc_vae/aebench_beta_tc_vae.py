@@ -11,7 +11,7 @@ from aebench.networks import gaussian_bottleneck, sample_standard_normal
 
 
 class BetaTCVAEParams(Params):
-    """Weight of the total correlation; 1 is the VAE. The default is that of the authors' code."""
+    """Weight of the total correlation; 1 is the VAE. The default is that of the authors' README."""
 
     beta: float = Field(default=6.0, ge=0)
 

@@ -36,7 +36,7 @@ class WAE(Autoencoder):
 
 
 def squared_mmd(z: Tensor, prior: Tensor) -> Tensor:
-    """Unbiased estimate of MMD^2 between two distributions, from n samples of each (Gretton et al. 2012, eq. 4).
+    """Unbiased estimate of MMD^2 between two distributions, from n samples of each (Gretton et al. 2012, lemma 6).
 
     Args:
         z: (n, D) float32.
