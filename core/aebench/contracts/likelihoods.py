@@ -42,6 +42,14 @@ class Likelihood(Settings):
     def _constant(self) -> float:
         """The rest of it, in nats per pixel."""
 
+    @property
+    @abstractmethod
+    def nats_per_squared_error(self) -> float:
+        """What a squared error of 1, summed over the pixels of an image, costs at least, in nats per image.
+
+        A weight from a paper that minimises squared errors is multiplied by it.
+        """
+
     def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
         """Negative log-likelihood of each image, summed over its pixels.
 
@@ -79,6 +87,10 @@ class Bernoulli(Likelihood):
         return functional.binary_cross_entropy_with_logits(decoded, x, reduction=reduction)
 
     @property
+    def nats_per_squared_error(self) -> float:
+        return 2.0  # Pinsker's inequality; exact for a small error of a pixel of 0.5
+
+    @property
     def _constant(self) -> float:
         return 0.0
 
@@ -103,6 +115,10 @@ class Gaussian(Likelihood):
 
     def _pixels(self, decoded: Tensor, x: Tensor, reduction: str) -> Tensor:
         return functional.mse_loss(decoded, x, reduction=reduction) / (2 * self.sigma**2)
+
+    @property
+    def nats_per_squared_error(self) -> float:
+        return 1 / (2 * self.sigma**2)
 
     @property
     def _constant(self) -> float:
