@@ -13,7 +13,7 @@ from aebench import contracts, hookspecs
 from aebench.registry.guard import DEFAULT_SECONDS, SECONDS_VARIABLE
 from aebench.registry.loading import ENTRY_POINT_GROUP, LOAD_PLUGINS_VARIABLE, RECORD_OF_HOOK
 from aebench.registry.records import PluginFailure
-from aebench.testing import autoencoders, backbones, datasets, tasks
+from aebench.testing import autoencoders, backbones, datasets, samplers, tasks
 
 TARGET = Path(__file__).with_name("hooks.md")
 
@@ -62,7 +62,13 @@ def _lines() -> Iterator[str]:
             yield from _docstring(thing)
     yield ""
     yield "## What `aebench check` checks"
-    kinds = {"Models": autoencoders, "Tasks": tasks, "Data sets": datasets, "Backbones": backbones}
+    kinds = {
+        "Models": autoencoders,
+        "Tasks": tasks,
+        "Data sets": datasets,
+        "Backbones": backbones,
+        "Samplers": samplers,
+    }
     for title, module in kinds.items():
         yield ""
         yield f"### {title}"

@@ -8,7 +8,14 @@ import pluggy
 
 if TYPE_CHECKING:
     from aebench.contracts.backbones import BackboneRecord
-    from aebench.contracts.records import AutoencoderRecord, DatasetRecord, StudyRecord, TaskRecord, UnavailableRecord
+    from aebench.contracts.records import (
+        AutoencoderRecord,
+        DatasetRecord,
+        SamplerRecord,
+        StudyRecord,
+        TaskRecord,
+        UnavailableRecord,
+    )
 
 PROJECT = "aebench"
 
@@ -37,6 +44,12 @@ def aebench_datasets() -> list[DatasetRecord]:
 @hookspec
 def aebench_backbones() -> list[BackboneRecord]:
     """Return the backbones of this plugin, on each of which every model can be built."""
+    return []
+
+
+@hookspec
+def aebench_samplers() -> list[SamplerRecord]:
+    """Return the samplers of this plugin, each of which draws images from any trained model."""
     return []
 
 

@@ -1,6 +1,8 @@
-"""Sampling: images drawn from a model's prior, compared with test images."""
+"""Sampling: images drawn from a model, by its own prior and by an ex-post sampler, compared with test images."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from pydantic import Field
@@ -8,13 +10,14 @@ from torch import Tensor
 
 from aebench.contracts import (
     Autoencoder,
-    Capability,
     Context,
     Evaluation,
     ImageDataset,
     Metric,
     Params,
     ReferenceClassifier,
+    Skip,
+    Split,
     TaskRecord,
     hookimpl,
 )
@@ -23,6 +26,10 @@ from aebench_tasks.drawing import grid
 from aebench_tasks.generated import frechet_distance, kernel_distance, overlap
 
 EXAMPLES = 16
+PRIOR = "prior"  # the sampler that is the model's own
+EX_POST = "ex_post_"  # begins the names of what the other sampler's samples give
+PRIMARY = f"{EX_POST}frechet_distance"
+NO_LABELS = "the data has no labels to train a reference classifier on"
 
 
 class SamplingParams(Params):
@@ -30,29 +37,50 @@ class SamplingParams(Params):
 
     Attributes:
         samples: samples behind the metrics; at most as many as there are test images are used.
+        sampler: the ex-post sampler, fitted to the training codes of every model.
         neighbours: nearest neighbours that bound the neighbourhood of an image.
     """
 
     samples: int = Field(default=2000, ge=EXAMPLES)
+    sampler: str = "gmm"
     neighbours: int = Field(default=5, gt=0)
 
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:
-    """Compare samples with test images: by features and classes of the reference classifier, and by pixels."""
+    """Compare samples with test images: by features and classes of the reference classifier, and by pixels.
+
+    Every model has samples of the ex-post sampler (Ghosh et al. 2020), the metrics `ex_post_*`; a model with a prior
+    has samples of that too.
+    """
     size = max(EXAMPLES, min(context.params.samples, len(data.test)))
-    samples = model.sample(size, context.generator())
     chosen = torch.from_numpy(context.rng().permutation(len(data.test))[:size]).to(context.device)
     real = data.test.x(chosen)
-    metrics = {
-        "nearest_real_distance": float(nearest_rmse(samples, data.test.x()).mean()),
+    codes = torch.cat([model.embed(x) for x in data.train.batches()])
+    metrics: dict[str, float] = {}
+    absent: dict[str, str] = {}
+    images = {}
+    for prefix, name in (("", PRIOR), (EX_POST, context.params.sampler)):
+        sampler = context.samplers[name]
+        if isinstance(sampler, Skip):
+            absent |= {prefix + metric.name: sampler.reason for metric in METRICS}
+            continue
+        samples = sampler.fit(model, codes, context.generator())(size, context.generator())
+        found = _pixel_metrics(samples, real, data.test)
+        if context.reference_classifier is None:
+            absent |= {f"{prefix}{metric.name}": NO_LABELS for metric in CLASSIFIER_METRICS}
+        else:
+            found |= _classifier_metrics(context.reference_classifier, samples, real, context.params.neighbours)
+        metrics |= {prefix + metric: value for metric, value in found.items()}
+        images[f"{prefix}samples"] = grid(samples[:EXAMPLES], columns=4)
+    return Evaluation(metrics, images=images, absent=absent)
+
+
+def _pixel_metrics(samples: Tensor, real: Tensor, test: Split) -> dict[str, float]:
+    """The metrics in PIXEL_METRICS; samples and real images (N, C, H, W) in [0, 1]."""
+    return {
+        "nearest_real_distance": float(nearest_rmse(samples, test.x()).mean()),
         "relative_diversity": mean_pairwise_rmse(samples) / mean_pairwise_rmse(real),
     }
-    absent = {}
-    if context.reference_classifier is None:
-        absent = dict.fromkeys(CLASSIFIER_METRICS, "the data has no labels to train a reference classifier on")
-    else:
-        metrics |= _classifier_metrics(context.reference_classifier, samples, real, context.params.neighbours)
-    return Evaluation(metrics, images={"samples": grid(samples[:EXAMPLES], columns=4)}, absent=absent)
 
 
 def _classifier_metrics(
@@ -71,55 +99,68 @@ def _classifier_metrics(
     }
 
 
-CLASSIFIER_METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "frechet_distance",
-            "Fréchet distance to test images, features of the reference classifier",
-            higher_is_better=False,
-            primary=True,
-            source="Heusel et al. 2017",
-        ),
-        Metric(
-            "kernel_distance",
-            "Kernel distance to test images, features of the reference classifier",
-            higher_is_better=False,
-            source="Bińkowski et al. 2018",
-        ),
-        Metric(
-            "precision",
-            "Share of samples in the neighbourhood of a test image",
-            higher_is_better=True,
-            source="Kynkäänniemi et al. 2019",
-        ),
-        Metric(
-            "recall",
-            "Share of test images in the neighbourhood of a sample",
-            higher_is_better=True,
-            source="Kynkäänniemi et al. 2019",
-        ),
-        Metric(
-            "density",
-            "Mean number of test images around a sample, over neighbours",
-            higher_is_better=True,
-            source="Naeem et al. 2020",
-        ),
-        Metric(
-            "coverage",
-            "Share of test images with a sample in their neighbourhood",
-            higher_is_better=True,
-            source="Naeem et al. 2020",
-        ),
-        Metric("confidence", "Mean highest probability by the reference classifier", higher_is_better=True),
-        Metric(
-            "class_entropy",
-            "Entropy of the mean class probabilities by the reference classifier",
-            "nats/image",
-            higher_is_better=True,
-        ),
-    )
-}
+CLASSIFIER_METRICS = (
+    Metric(
+        "frechet_distance",
+        "Fréchet distance to test images, features of the reference classifier",
+        higher_is_better=False,
+        source="Heusel et al. 2017",
+    ),
+    Metric(
+        "kernel_distance",
+        "Kernel distance to test images, features of the reference classifier",
+        higher_is_better=False,
+        source="Bińkowski et al. 2018",
+    ),
+    Metric(
+        "precision",
+        "Share of samples in the neighbourhood of a test image",
+        higher_is_better=True,
+        source="Kynkäänniemi et al. 2019",
+    ),
+    Metric(
+        "recall",
+        "Share of test images in the neighbourhood of a sample",
+        higher_is_better=True,
+        source="Kynkäänniemi et al. 2019",
+    ),
+    Metric(
+        "density",
+        "Mean number of test images around a sample, over neighbours",
+        higher_is_better=True,
+        source="Naeem et al. 2020",
+    ),
+    Metric(
+        "coverage",
+        "Share of test images with a sample in their neighbourhood",
+        higher_is_better=True,
+        source="Naeem et al. 2020",
+    ),
+    Metric("confidence", "Mean highest probability by the reference classifier", higher_is_better=True),
+    Metric(
+        "class_entropy",
+        "Entropy of the mean class probabilities by the reference classifier",
+        "nats/image",
+        higher_is_better=True,
+    ),
+)
+
+PIXEL_METRICS = (
+    Metric("nearest_real_distance", "RMS pixel distance to the nearest test image", "RMSE", higher_is_better=False),
+    Metric(
+        "relative_diversity",
+        "Mean pixel distance of samples, over that of test images",
+        higher_is_better=True,
+    ),
+)
+
+METRICS = (*CLASSIFIER_METRICS, *PIXEL_METRICS)
+
+
+def _of(metric: Metric, prefix: str, sampler: str) -> Metric:
+    """The metric for the samples of one sampler."""
+    name = prefix + metric.name
+    return replace(metric, name=name, title=f"{metric.title}, {sampler}", primary=name == PRIMARY)
 
 
 @hookimpl
@@ -128,24 +169,15 @@ def aebench_tasks() -> list[TaskRecord]:
         TaskRecord(
             name="sampling",
             title="Sampling",
-            summary="images drawn from the model's prior",
+            summary="images drawn from the model, by an ex-post sampler and by its own prior",
+            source="Ghosh et al. 2020",
             params=SamplingParams,
             evaluate=evaluate,
-            requires=frozenset({Capability.SAMPLE}),
+            samplers=lambda params: (PRIOR, params.sampler),
             needs_reference_classifier=True,
             metrics=(
-                *CLASSIFIER_METRICS.values(),
-                Metric(
-                    "nearest_real_distance",
-                    "RMS pixel distance to the nearest test image",
-                    "RMSE",
-                    higher_is_better=False,
-                ),
-                Metric(
-                    "relative_diversity",
-                    "Mean pixel distance between samples, over that between test images",
-                    higher_is_better=True,
-                ),
+                *(_of(metric, EX_POST, "ex-post sampler") for metric in METRICS),
+                *(_of(metric, "", "own prior") for metric in METRICS),
             ),
         )
     ]

@@ -12,7 +12,7 @@ from aebench.registry.loading import create_registry
 from aebench.testing import checks_of
 
 REGISTRY = create_registry()
-NAMES = [*REGISTRY.autoencoders, *REGISTRY.tasks, *REGISTRY.backbones, "digits"]
+NAMES = [*REGISTRY.autoencoders, *REGISTRY.tasks, *REGISTRY.backbones, *REGISTRY.samplers, "digits"]
 CHECKS = [pytest.param(check, id=f"{name}-{check.name}") for name in NAMES for check in checks_of(name, REGISTRY)]
 
 

@@ -82,11 +82,14 @@ def test_each_mistake_in_a_file_has_its_line(aebench, tmp_path):
     ("text", "expected"),
     [
         ("likelihood: poisson", "likelihood"),
-        ("likelihood: {name: gaussian, sigma: 0}", "likelihood.sigma"),
-        ("likelihood: {name: bernoulli, sigma: 1}", "likelihood.sigma"),
+        ("likelihood: {name: gaussian, sigma: 0}", "likelihood.gaussian.sigma"),
+        ("likelihood: {name: bernoulli, sigma: 1}", "likelihood.bernoulli.sigma"),
         ("training: {optimizer: adamm}", "training.optimizer.name"),
-        ("training: {optimizer: {name: adam, schedule: {name: step, every: 0}}}", "training.optimizer.schedule.every"),
-        ("training: {optimizer: {schedule: {name: cosine, every: 3}}}", "training.optimizer.schedule.every"),
+        (
+            "training: {optimizer: {name: adam, schedule: {name: step, every: 0}}}",
+            "training.optimizer.schedule.step.every",
+        ),
+        ("training: {optimizer: {schedule: {name: cosine, every: 3}}}", "training.optimizer.schedule.cosine.every"),
         ("backbones: dense", "backbones"),
     ],
 )

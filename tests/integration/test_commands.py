@@ -43,7 +43,7 @@ def test_version(home):
 
 def test_list_as_json(home, registry):
     listed = json.loads(home.run("list", "--json").stdout)
-    assert set(listed) == {"models", "tasks", "datasets", "backbones", "studies", "unavailable", "failures"}
+    assert set(listed) == {"models", "tasks", "datasets", "backbones", "samplers", "studies", "unavailable", "failures"}
     assert {model["name"] for model in listed["models"]} == set(registry.autoencoders)
     strict = next(model for model in listed["models"] if model["name"] == "beta_vae_strict")
     assert strict["distribution"] == "aebench-beta-vae"

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from aebench.planning.planner import Plan
+from aebench.contracts import Capability, ImageDataset
+from aebench.planning.benchmark import load_benchmark
+from aebench.planning.planner import Plan, plan
+from aebench.registry.records import Registry
 
 
 @pytest.fixture
-def rotation(lay_out: Callable[..., Plan]) -> Plan:
-    """Two models, one of which skips a task, with two classes held out one after another."""
-    return lay_out(
-        models=["vae", "shallow"],
-        tasks=["sampling", "anomaly_detection"],
-        profiles={"anomaly": {"latent_dim": 2, "held_out": [1, 7]}},
+def with_drawing(registry: Registry) -> Registry:
+    """All that is installed, and a task `drawing` for models with a prior."""
+    reconstruction = registry.task("reconstruction")
+    record = reconstruction.record.model_copy(
+        update={"name": "drawing", "title": "Drawing", "requires": frozenset({Capability.SAMPLE})}
     )
+    return replace(registry, tasks={**registry.tasks, "drawing": replace(reconstruction, record=record)})
+
+
+@pytest.fixture
+def rotation(with_drawing: Registry, digits: ImageDataset) -> Plan:
+    """Two models, one of which skips a task, with two classes held out one after another."""
+    overrides = {
+        ("models",): ["vae", "shallow"],
+        ("tasks",): ["drawing", "anomaly_detection"],
+        ("profiles",): {"anomaly": {"latent_dim": 2, "held_out": [1, 7]}},
+    }
+    return plan(load_benchmark(with_drawing, None, overrides), digits.info)
 
 
 @pytest.fixture(scope="session")

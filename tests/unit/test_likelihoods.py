@@ -5,7 +5,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import distributions
 
-from aebench.contracts import Autoencoder, Bernoulli, Gaussian, Likelihood, ModelSpec, Params, default_likelihood
+from aebench.contracts import Autoencoder, Bernoulli, Gaussian, ModelSpec, Params, default_likelihood
+from aebench.contracts.likelihoods import ChosenLikelihood
 from aebench.networks import DENSE
 
 DISTRIBUTIONS = {
@@ -51,6 +52,17 @@ def test_the_mean_lies_in_the_unit_interval_and_can_be_inverted(likelihood):
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=str)
+def test_the_cost_of_a_squared_error(likelihood):
+    """At least `nats_per_squared_error`, and exactly that for a small error of a pixel of 0.5."""
+    x, decoded = torch.rand(2, 200, 1, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x[0], decoded[0] = 0.5, 0.49
+    cost = likelihood.nll(likelihood.from_mean(decoded), x) - likelihood.nll(likelihood.from_mean(x), x)
+    expected = likelihood.nats_per_squared_error * (x - decoded).square().flatten()
+    assert float(cost[0]) == pytest.approx(float(expected[0]), rel=0.02)
+    assert (cost >= 0.999 * expected - 1e-5).all()
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=str)
 def test_no_output_is_more_likely_than_the_image_itself(likelihood):
     x = torch.rand(4, 3, 5, 5)
     best = likelihood.nll(likelihood.from_mean(x), x)
@@ -72,7 +84,7 @@ def test_colour_is_gaussian_by_default():
 
 
 def test_settings():
-    settings = TypeAdapter(Likelihood)
+    settings = TypeAdapter(ChosenLikelihood)
     assert settings.validate_python("gaussian") == Gaussian()
     assert settings.validate_python({"name": "gaussian", "sigma": 0.2}).sigma == 0.2
     for wrong in ("poisson", {"name": "gaussian", "sigma": 0.0}, {"name": "bernoulli", "sigma": 0.1}):

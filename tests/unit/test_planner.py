@@ -15,15 +15,16 @@ def test_every_model_is_paired_with_every_task(lay_out, registry):
     ]
 
 
-def test_a_pair_is_skipped_where_the_task_does_not_support_the_model(lay_out, registry, digits):
-    skipped = {(cell.training.label, cell.task): cell.skip for cell in lay_out().cells if cell.skip}
+def test_a_pair_is_skipped_where_the_task_does_not_support_the_model(with_drawing, digits):
+    cells = plan(load_benchmark(with_drawing), digits.info).cells
+    skipped = {(cell.training.label, cell.task): cell.skip for cell in cells if cell.skip}
     assert skipped == {
         (model, task): skip.reason
-        for model, plugin in registry.autoencoders.items()
-        for task, asked in registry.tasks.items()
+        for model, plugin in with_drawing.autoencoders.items()
+        for task, asked in with_drawing.tasks.items()
         if (skip := asked.record.supports(plugin.record, digits.info))
     }
-    assert skipped["denoising", "sampling"] == "denoising has no capability 'sample'"
+    assert skipped["denoising", "drawing"] == "denoising has no capability 'sample'"
 
 
 def test_every_model_is_trained_once_for_each_profile_that_its_tasks_need(lay_out, registry):
@@ -42,8 +43,19 @@ def test_tasks_of_one_profile_share_a_training(lay_out):
     assert [cell.task for cell in plan.cells if cell.training == anomaly] == ["anomaly_detection"]
 
 
-def test_a_training_that_only_skipped_cells_need_is_not_done(lay_out):
-    assert lay_out(models=["vanilla"], tasks=["sampling"]).trainings == ()
+def test_a_training_that_only_skipped_cells_need_is_not_done(with_drawing, digits):
+    benchmark = load_benchmark(with_drawing, None, {("models",): ["vanilla"], ("tasks",): ["drawing"]})
+    assert plan(benchmark, digits.info).trainings == ()
+
+
+def test_another_sampler_changes_the_hash_of_the_task_that_uses_it(lay_out):
+    def hashes(sampler):
+        tasks = [{"name": "sampling", "params": {"sampler": sampler}}, "reconstruction"]
+        return {cell.task: cell.hash for cell in lay_out(models=["vae"], tasks=tasks).cells}
+
+    gaussian, mixture = hashes("gaussian"), hashes("gmm")
+    assert gaussian["sampling"] != mixture["sampling"]
+    assert gaussian["reconstruction"] == mixture["reconstruction"]
 
 
 def test_a_subset_has_the_hashes_of_the_whole(lay_out):

@@ -7,7 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from aebench.contracts import AebenchError, Animation, Autoencoder, Bernoulli, Context, ModelSpec, Params, Split
+from aebench.contracts import (
+    AebenchError,
+    Animation,
+    Autoencoder,
+    Bernoulli,
+    Context,
+    ModelSpec,
+    Params,
+    SamplerRecord,
+    Skip,
+    Split,
+)
 from aebench.evaluation.rendering import render
 from aebench.networks import DENSE
 
@@ -48,8 +59,14 @@ def evaluate(registry, digits, build, reference_classifier):
         task = registry.task(name).record
         data = data or digits
         classifier = reference_classifier if task.needs_reference_classifier and data.classes else None
-        context = Context(task.params(**params), torch.device("cpu"), 7, held_out, fresh_model, classifier)
-        evaluation = task.evaluate(model.eval().requires_grad_(False), data, context)
+        has_prior = type(model).sample is not Autoencoder.sample
+        samplers = {
+            name: registry.sampler(name).record if has_prior or name != "prior" else Skip("no prior")
+            for name in task.samplers(task.params(**params))
+        }
+        context = Context(task.params(**params), torch.device("cpu"), 7, held_out, fresh_model, classifier, samplers)
+        with torch.no_grad():
+            evaluation = task.evaluate(model.eval().requires_grad_(False), data, context)
         assert {*evaluation.metrics, *evaluation.absent} == {metric.name for metric in task.metrics}
         return evaluation
 
@@ -98,9 +115,41 @@ def test_sampling(evaluate, digits):
     assert collapsed["relative_diversity"] == 0
 
 
+def test_every_model_has_ex_post_samples_and_the_prior_is_absent_where_there_is_none(evaluate, build, train, digits):
+    metrics = evaluate("sampling", train(build("vanilla", SHAPE, 8), digits, epochs=5))
+    assert set(metrics.absent.values()) == {"no prior"}
+    assert {f"ex_post_{name}" for name in metrics.absent} == set(metrics.metrics)
+    assert set(metrics.images) == {"ex_post_samples"}
+
+
+def test_samplers_get_the_codes_of_the_training_images_alone(evaluate, registry, digits, monkeypatch):
+    seen = []
+
+    def fit(model, codes, generator):
+        seen.append(codes)
+        return lambda n, generator: torch.rand(n, *SHAPE, generator=generator)
+
+    spy = SamplerRecord(name="gmm", title="Spy", summary="keeps what it is given", fit=fit)
+    plugin = replace(registry.sampler("gmm"), record=spy)
+    monkeypatch.setattr(type(registry), "sampler", lambda self, name: plugin)
+    evaluate("sampling", Identity())
+    assert all(torch.equal(codes, digits.train.x().flatten(1)) for codes in seen)
+    assert seen
+
+
+def test_a_mixture_fits_clusters_of_codes_better_than_one_gaussian(evaluate, digits):
+    two = digits.train.where((digits.train.labels == 0) | (digits.train.labels == 1))
+    data = replace(digits, train=two, test=two)
+    distances = [
+        evaluate("sampling", Identity(), data, sampler=name).metrics["ex_post_frechet_distance"]
+        for name in ("gmm", "gaussian")
+    ]
+    assert distances[0] < 0.8 * distances[1]
+
+
 def test_without_labels_the_classifier_metrics_are_absent(evaluate, digits):
     unlabelled = replace(digits, classes=(), test=Split(digits.test.images))
-    for task, absent in (("sampling", 8), ("interpolation", 1)):
+    for task, absent in (("sampling", 16), ("interpolation", 1)):
         evaluation = evaluate(task, Identity(), unlabelled)
         assert len(evaluation.absent) == absent
         assert set(evaluation.absent.values()) == {"the data has no labels to train a reference classifier on"}
@@ -276,7 +325,7 @@ def test_an_evaluation_does_not_change_the_model(evaluate, build):
     ("task", "expected"),
     [
         ("reconstruction", {"reconstructions.png"}),
-        ("sampling", {"samples.png"}),
+        ("sampling", {"samples.png", "ex_post_samples.png"}),
         ("interpolation", {"interpolation.png", "interpolation_animated.gif"}),
         ("latent_structure", {"umap.png"}),
         ("anomaly_detection", {"roc.png"}),

@@ -127,12 +127,12 @@ def plan(
 @app.command("list")
 def list_(
     what: Annotated[
-        Literal["models", "tasks", "datasets", "backbones", "studies", "unavailable", "failures"] | None,
+        Literal["models", "tasks", "datasets", "backbones", "samplers", "studies", "unavailable", "failures"] | None,
         typer.Argument(help="Only this kind."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List models, tasks, data sets, backbones, studies, unavailable models, and plugins that failed to load."""
+    """List models, tasks, data sets, backbones, samplers, studies, unavailable models and failed plugins."""
     from aebench.report.listing import as_tables, describe_registry
 
     registry = _registry(quiet=True)

@@ -14,8 +14,11 @@ from torch.nn import functional
 from aebench.contracts.settings import Settings, by_name
 
 
-class _Likelihood(Settings):
-    """The distribution of an image given the decoder's output; pixels are independent."""
+class Likelihood(Settings):
+    """The distribution of an image given the decoder's output; pixels are independent.
+
+    The benchmark's is `Bernoulli` or `Gaussian`.
+    """
 
     @abstractmethod
     def mean(self, decoded: Tensor) -> Tensor:
@@ -39,6 +42,14 @@ class _Likelihood(Settings):
     def _constant(self) -> float:
         """The rest of it, in nats per pixel."""
 
+    @property
+    @abstractmethod
+    def nats_per_squared_error(self) -> float:
+        """What a squared error of 1, summed over the pixels of an image, costs at least, in nats per image.
+
+        A weight from a paper that minimises squared errors is multiplied by it.
+        """
+
     def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
         """Negative log-likelihood of each image, summed over its pixels.
 
@@ -58,7 +69,7 @@ class _Likelihood(Settings):
         return total / len(x) + self._constant * (x.numel() // len(x))
 
 
-class Bernoulli(_Likelihood):
+class Bernoulli(Likelihood):
     """Each pixel is Bernoulli, its logit decoded: the binary cross-entropy, for images that are nearly black and white.
 
     For grey pixels it is a cross-entropy and no density; its minimum, at a perfect reconstruction, is above 0.
@@ -76,11 +87,15 @@ class Bernoulli(_Likelihood):
         return functional.binary_cross_entropy_with_logits(decoded, x, reduction=reduction)
 
     @property
+    def nats_per_squared_error(self) -> float:
+        return 2.0  # Pinsker's inequality; exact for a small error of a pixel of 0.5
+
+    @property
     def _constant(self) -> float:
         return 0.0
 
 
-class Gaussian(_Likelihood):
+class Gaussian(Likelihood):
     """Each pixel is normal, its mean decoded: squared errors, for natural images.
 
     Attributes:
@@ -102,16 +117,20 @@ class Gaussian(_Likelihood):
         return functional.mse_loss(decoded, x, reduction=reduction) / (2 * self.sigma**2)
 
     @property
+    def nats_per_squared_error(self) -> float:
+        return 1 / (2 * self.sigma**2)
+
+    @property
     def _constant(self) -> float:
         return log(self.sigma) + log(2 * pi) / 2
 
 
-Likelihood = Annotated[
+ChosenLikelihood = Annotated[
     Annotated[Bernoulli | Gaussian, Field(discriminator="name")],
     BeforeValidator(by_name),
 ]
 
 
-def default_likelihood(input_shape: tuple[int, int, int]) -> Bernoulli | Gaussian:
+def default_likelihood(input_shape: tuple[int, int, int]) -> Likelihood:
     """Bernoulli for images (C, H, W) of one channel, Gaussian for those of several."""
     return Bernoulli() if input_shape[0] == 1 else Gaussian()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Generator, Tensor
 
 from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages
 from aebench.contracts.models import Autoencoder, ModelSpec
@@ -68,6 +69,10 @@ class UnavailableRecord(BaseModel):
     reason: str
 
 
+def _no_samplers(params: Any) -> tuple[str, ...]:
+    return ()
+
+
 def _always(model: AutoencoderRecord, dataset: DatasetInfo) -> Skip | None:
     return None
 
@@ -86,6 +91,7 @@ class TaskRecord(Record):
         requires: capabilities; a model that lacks one is skipped.
         needs_labels: whether data sets without labels are skipped.
         needs_reference_classifier: whether `context.reference_classifier` is set, on data sets with labels.
+        samplers: (params) -> names of the samplers that `evaluate` finds in `context.samplers`.
         condition: (model record, dataset info) -> Skip(reason) if the task does not apply to the pair for any other
             reason, else None.
         warm_up: (dataset info) -> None, for a task whose first evaluation in a process is slow: imports and compiles
@@ -99,6 +105,7 @@ class TaskRecord(Record):
     requires: frozenset[Capability] = frozenset()
     needs_labels: bool = False
     needs_reference_classifier: bool = False
+    samplers: Callable[[Any], tuple[str, ...]] = _no_samplers
     condition: Callable[[AutoencoderRecord, DatasetInfo], Skip | None] = _always
     warm_up: Callable[[DatasetInfo], None] | None = None
 
@@ -129,6 +136,26 @@ class TaskRecord(Record):
         if self.needs_labels and not dataset.classes:
             return Skip(f"{dataset.name} has no labels")
         return self.condition(model, dataset)
+
+
+class SamplerRecord(Record):
+    """Registers a way to draw images from a trained model.
+
+    Attributes:
+        name, title, summary, source: as for a model; `params` is not used.
+        fit: (model, codes, generator) -> draw, where draw is (n, generator) -> images (n, *input_shape) float32 in
+            [0, 1]. The model is trained, frozen and in evaluation mode, `codes` (N, latent_dim) float32 are the
+            deterministic codes of the training images; both lie on the generators' device. Gradients are off.
+        requires: capabilities; a model that lacks one has no such samples.
+    """
+
+    fit: Callable[[Autoencoder, Tensor, Generator], Callable[[int, Generator], Tensor]]
+    requires: frozenset[Capability] = frozenset()
+
+    def supports(self, model: AutoencoderRecord) -> Skip | None:
+        """Why this sampler cannot draw from `model`, or None."""
+        missing = sorted(self.requires - model.capabilities)
+        return Skip(f"{self.name} needs the capability '{', '.join(missing)}'") if missing else None
 
 
 class StudyRecord(Record):

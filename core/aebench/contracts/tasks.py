@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from aebench.contracts.models import Autoencoder
+    from aebench.contracts.records import SamplerRecord
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ class Context:
         held_out: the class that was held out of training, or None.
         fresh_model: builds an untrained model with the same parameters on the device; every call initialises it alike,
             from a seed of its own.
+        samplers: by name, those that the task asks for; a Skip says why the model has no such samples.
         reference_classifier: of the data set, for a task that declares `needs_reference_classifier`; None when the
             data has no labels.
     """
@@ -128,6 +130,7 @@ class Context:
     held_out: int | None
     fresh_model: Callable[[], Autoencoder]
     reference_classifier: ReferenceClassifier | None = None
+    samplers: Mapping[str, SamplerRecord | Skip] = field(default_factory=dict)
 
     def generator(self) -> Generator:
         """A new generator on the device, seeded with `seed`."""

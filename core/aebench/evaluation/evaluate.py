@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
-from aebench.contracts import Autoencoder, Context, Evaluation, ImageDataset, ReferenceClassifier, TaskRecord
+from aebench.contracts import (
+    Autoencoder,
+    Context,
+    Evaluation,
+    ImageDataset,
+    ReferenceClassifier,
+    SamplerRecord,
+    Skip,
+    TaskRecord,
+)
 from aebench.errors import AebenchError
 from aebench.evaluation.rendering import render
 from aebench.planning.cells import CellResult, Status
@@ -24,6 +33,7 @@ def evaluate(
     device: torch.device,
     fresh_model: Callable[[], Autoencoder],
     reference_classifier: ReferenceClassifier | None,
+    samplers: Mapping[str, SamplerRecord | Skip],
 ) -> tuple[CellResult, dict[str, bytes]]:
     """Evaluate one cell; return its result, and its pictures and tables as file contents by file name.
 
@@ -35,6 +45,7 @@ def evaluate(
         device: where to compute.
         fresh_model: builds an untrained model of the same architecture on `device`.
         reference_classifier: that of the data set, passed to a task that needs it; None if there is none.
+        samplers: by name, those that the task asks for, or why the model has no such samples.
 
     Raises:
         AebenchError: the task returns other metrics than it declares, or a picture or table whose name cannot be a
@@ -49,6 +60,7 @@ def evaluate(
         held_out=spec.training.held_out,
         reference_classifier=reference_classifier if task.needs_reference_classifier else None,
         fresh_model=fresh_model,
+        samplers=samplers,
     )
     with fast_products(device), torch.no_grad():
         evaluation = task.evaluate(model, data, context)

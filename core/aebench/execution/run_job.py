@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from safetensors.torch import load_file
 
-from aebench.contracts import Autoencoder, ImageDataset, ReferenceClassifier
+from aebench.contracts import Autoencoder, ImageDataset, ReferenceClassifier, SamplerRecord, Skip, TaskRecord
 from aebench.errors import AebenchError
 from aebench.evaluation.evaluate import evaluate
 from aebench.evaluation.reference_classifier import load_reference_classifier
@@ -113,8 +113,15 @@ class JobRunner:
             self._device,
             fresh_model=lambda: self._build(training, data, training.derived_seed("fresh model")),
             reference_classifier=None if classifier is None else self._reference_classifier(classifier),
+            samplers=self._samplers(task, spec),
         )
         return result, {name: self._artifacts.put(content) for name, content in files.items()}
+
+    def _samplers(self, task: TaskRecord, spec: EvaluationSpec) -> dict[str, SamplerRecord | Skip]:
+        model = self._registry.autoencoder(spec.training.model).record
+        names = task.samplers(task.params.model_validate(spec.params, strict=False))
+        records = {name: self._registry.sampler(name).record for name in names}
+        return {name: record.supports(model) or record for name, record in records.items()}
 
     def _build(self, spec: TrainingSpec, data: ImageDataset, seed: int | None = None) -> Autoencoder:
         channels, height, width = data.train.images.shape[1:]

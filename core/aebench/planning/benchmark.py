@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from aebench.contracts import AutoencoderRecord, BackboneRecord, DatasetRecord, TaskRecord
+from aebench.contracts import AutoencoderRecord, BackboneRecord, DatasetRecord, SamplerRecord, TaskRecord
 from aebench.contracts.settings import by_name
 from aebench.errors import AebenchError
 from aebench.planning.config import (
@@ -34,7 +34,7 @@ class Selected(Generic[R]):
     """A plugin chosen for this benchmark, with validated parameters; `label` names it in the matrix.
 
     For a model, `training` is what its training does differently from all others, and `backbone` what it is built on;
-    None where its networks are its own.
+    None where its networks are its own. `samplers` are those that a task uses.
     """
 
     label: str
@@ -42,6 +42,7 @@ class Selected(Generic[R]):
     params: Any
     training: OwnTraining = field(default_factory=OwnTraining)
     backbone: Registered[BackboneRecord] | None = None
+    samplers: tuple[Registered[SamplerRecord], ...] = ()
 
     @property
     def record(self) -> R:
@@ -81,6 +82,7 @@ def load_benchmark(
     backbones = _select_backbones(registry, data, errors)
     models = _rows(models, backbones, errors)
     tasks = _select_all(registry.task, registry.tasks, Choice, data, "tasks", errors)
+    tasks = tuple(_with_samplers(task, registry, errors) for task in tasks)
     if config is not None:
         for task in tasks:
             if task.record.profile not in config.all_profiles:
@@ -104,12 +106,13 @@ def _select_backbones(
         return []  # parsing the whole configuration reports it
     found = []
     for position, name in enumerate(given):
+        if name in given[:position]:
+            errors.add(("backbones", position), f"'{name}' is listed twice")
+            continue
         try:
             found.append(registry.backbone(str(name)))
         except AebenchError as error:
             errors.add(("backbones", position), str(error))
-        if name in given[:position]:
-            errors.add(("backbones", position), f"'{name}' is listed twice")
     return found
 
 
@@ -132,6 +135,17 @@ def _rows(
     for label in sorted({label for label in labels if labels.count(label) > 1}):
         errors.add(("models",), f"'{label}' is listed {labels.count(label)} times; give them different labels")
     return tuple(rows)
+
+
+def _with_samplers(task: Selected[TaskRecord], registry: Registry, errors: ConfigErrors) -> Selected[TaskRecord]:
+    """The task together with the samplers that it asks for; those that are not registered are noted."""
+    found = []
+    for name in task.record.samplers(task.params):
+        try:
+            found.append(registry.sampler(name))
+        except AebenchError as error:
+            errors.add(("tasks", task.label, "params"), str(error))
+    return replace(task, samplers=tuple(found))
 
 
 def _differing(own: OwnTraining, common: TrainingSettings) -> OwnTraining:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from aebench.contracts import Likelihood, OptimizerSpec
+from aebench.contracts import OptimizerSpec
+from aebench.contracts.likelihoods import ChosenLikelihood
 from aebench.contracts.settings import Settings, by_name
 
 Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -119,7 +120,7 @@ class BenchmarkConfig(Settings):
     seeds: int = Field(default=1, gt=0)
     seed: int = Field(default=42, ge=0)
     training: TrainingSettings = TrainingSettings()
-    likelihood: Likelihood | None = None
+    likelihood: ChosenLikelihood | None = None
     profiles: dict[Label, Profile] = Field(default_factory=dict)
 
     @property

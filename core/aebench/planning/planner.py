@@ -69,7 +69,7 @@ def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32", de
     _check_sizes(benchmark, dataset)
     likelihood = config.likelihood or default_likelihood(dataset.input_shape)
     conditions = _Conditions(benchmark, dataset, precision, device_kind, likelihood)
-    task_provenances = [evaluation_provenance(task.plugin) for task in benchmark.tasks]
+    task_provenances = [evaluation_provenance(task.plugin, task.samplers) for task in benchmark.tasks]
     cells = []
     for model in benchmark.models:
         model_provenance = training_provenance(model.plugin, model.backbone)

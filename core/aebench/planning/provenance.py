@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from aebench.contracts import AutoencoderRecord, BackboneRecord, TaskRecord
+from aebench.contracts import AutoencoderRecord, BackboneRecord, SamplerRecord, TaskRecord
 from aebench.planning.seeds import content_hash
 from aebench.planning.source_code import import_closure, source_hash
 from aebench.registry.loading import CORE_DISTRIBUTION, ENTRY_POINT_GROUP
@@ -34,12 +34,15 @@ def training_provenance(
     return _provenance((*TRAINING_ROOTS, *(one.module for one in plugins)), CORE_LIBRARIES.union(*libraries))
 
 
-def evaluation_provenance(plugin: Registered[TaskRecord]) -> Provenance:
-    """What the results of a task depend on besides its parameters and the trained model."""
+def evaluation_provenance(
+    plugin: Registered[TaskRecord], samplers: Sequence[Registered[SamplerRecord]] = ()
+) -> Provenance:
+    """What the results of a task that uses these samplers depend on besides its parameters and the trained model."""
     classifier = REFERENCE_CLASSIFIER_ROOTS if plugin.record.needs_reference_classifier else ()
-    return _provenance(
-        (*EVALUATION_ROOTS, *classifier, plugin.module), CORE_LIBRARIES | declared_libraries(plugin.distribution)
-    )
+    plugins: list[Registered[Any]] = [plugin, *samplers]
+    libraries = (declared_libraries(one.distribution) for one in plugins)
+    roots = (*EVALUATION_ROOTS, *classifier, *(one.module for one in plugins))
+    return _provenance(roots, CORE_LIBRARIES.union(*libraries))
 
 
 def reference_classifier_provenance(device_kind: str) -> str:

@@ -19,6 +19,7 @@ from aebench.contracts import (
     AutoencoderRecord,
     BackboneRecord,
     DatasetRecord,
+    SamplerRecord,
     StudyRecord,
     TaskRecord,
     UnavailableRecord,
@@ -38,6 +39,7 @@ RECORD_OF_HOOK = {
     "aebench_tasks": TaskRecord,
     "aebench_datasets": DatasetRecord,
     "aebench_backbones": BackboneRecord,
+    "aebench_samplers": SamplerRecord,
     "aebench_studies": StudyRecord,
     "aebench_unavailable": UnavailableRecord,
 }

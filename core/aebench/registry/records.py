@@ -11,6 +11,7 @@ from aebench.contracts import (
     AutoencoderRecord,
     BackboneRecord,
     DatasetRecord,
+    SamplerRecord,
     StudyRecord,
     TaskRecord,
     UnavailableRecord,
@@ -66,6 +67,7 @@ class Registry:
     tasks: Mapping[str, Registered[TaskRecord]]
     datasets: Mapping[str, Registered[DatasetRecord]]
     backbones: Mapping[str, Registered[BackboneRecord]] = field(default_factory=dict)
+    samplers: Mapping[str, Registered[SamplerRecord]] = field(default_factory=dict)
     studies: Mapping[str, Registered[StudyRecord]] = field(default_factory=dict)
     unavailable: Mapping[str, Registered[UnavailableRecord]] = field(default_factory=dict)
     failures: tuple[PluginFailure, ...] = ()
@@ -88,6 +90,10 @@ class Registry:
     def backbone(self, name: str) -> Registered[BackboneRecord]:
         """The backbone of this name; raises AebenchError when there is none."""
         return _look_up(self.backbones, name, "backbone", "backbones")
+
+    def sampler(self, name: str) -> Registered[SamplerRecord]:
+        """The sampler of this name; raises AebenchError when there is none."""
+        return _look_up(self.samplers, name, "sampler", "samplers")
 
     def dataset(self, name: str) -> Registered[DatasetRecord]:
         """The data set of this name; raises AebenchError when there is none."""

@@ -17,6 +17,7 @@ COLUMNS = {
     "tasks": ("name", "title", "profile", "requires", "metrics", "distribution", "version"),
     "datasets": ("name", "title", "summary", "distribution", "version"),
     "backbones": ("name", "title", "summary", "distribution", "version"),
+    "samplers": ("name", "title", "summary", "requires", "distribution", "version"),
     "studies": ("name", "title", "summary", "distribution", "version"),
     "unavailable": ("name", "title", "reason", "distribution", "version"),
     "failures": ("distribution", "version", "entry_point", "stage", "message"),
@@ -49,6 +50,9 @@ def describe_registry(registry: Registry) -> dict[str, list[dict[str, Any]]]:
         ],
         "backbones": [
             _common(plugin) | {"smallest_side": plugin.record.smallest_side} for plugin in registry.backbones.values()
+        ],
+        "samplers": [
+            _common(plugin) | {"requires": sorted(plugin.record.requires)} for plugin in registry.samplers.values()
         ],
         "studies": [
             _common(plugin) | {"claims": {claim.name: claim.text for claim in plugin.record.claims}}

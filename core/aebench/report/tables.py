@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
@@ -103,9 +105,9 @@ def _explanations(results: MatrixResults) -> Iterator[str]:
     for model, own in results.own_training.items():
         yield f"own budget of {model}: {', '.join(f'{name} {_in_words(value)}' for name, value in own.items())}"
     cells = results.cells
-    yield from sorted(
-        {f"absent   {cell.task}.{name}: {reason}" for cell in cells for name, reason in cell.absent.items()}
-    )
+    absent = {(cell.task, reason, name) for cell in cells for name, reason in cell.absent.items()}
+    for (task, reason), names in groupby(sorted(absent), key=itemgetter(0, 1)):
+        yield f"absent   {task}: {', '.join(name for _, _, name in names)}: {reason}"
     yield from sorted({f"skipped  {cell.task}: {cell.reason}" for cell in cells if cell.status is Status.SKIPPED})
     for cell in cells:
         if cell.status is Status.FAILED:

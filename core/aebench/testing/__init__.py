@@ -16,11 +16,12 @@ from typing import Any
 from aebench.errors import AebenchError
 from aebench.registry.loading import create_registry
 from aebench.registry.records import Registry, did_you_mean
-from aebench.testing import autoencoders, backbones, datasets, tasks
+from aebench.testing import autoencoders, backbones, datasets, samplers, tasks
 from aebench.testing.autoencoder_checks.model_under_test import AutoencoderUnderTest
 from aebench.testing.backbones import BackboneUnderTest
 from aebench.testing.checks import BoundCheck, Check, CheckResult, Nonconformance
 from aebench.testing.datasets import DatasetUnderTest
+from aebench.testing.samplers import SamplerUnderTest
 from aebench.testing.tasks import TaskUnderTest
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "CheckResult",
     "DatasetUnderTest",
     "Nonconformance",
+    "SamplerUnderTest",
     "TaskUnderTest",
     "checks_of",
     "contract_tests",
@@ -44,7 +46,7 @@ def checks_of(
     data_dir: Path = Path(),
     params: Mapping[str, Any] | None = None,
 ) -> list[BoundCheck[Any]]:
-    """The checks of every model, task, data set and backbone registered as `name`, each bound to its plugin.
+    """The checks of every model, task, data set, backbone and sampler registered as `name`, each bound to its plugin.
 
     Args:
         name: as registered.
@@ -69,8 +71,12 @@ def checks_of(
     if name in registry.backbones:
         backbone = BackboneUnderTest(registry.backbones[name].record)
         bound += [BoundCheck(check, backbone) for check in backbones.CHECKS]
+    if name in registry.samplers:
+        sampler = SamplerUnderTest(registry.samplers[name].record)
+        bound += [BoundCheck(check, sampler) for check in samplers.CHECKS]
     if not bound:
-        known = sorted({*registry.autoencoders, *registry.tasks, *registry.datasets, *registry.backbones})
+        kinds = (registry.autoencoders, registry.tasks, registry.datasets, registry.backbones, registry.samplers)
+        known = sorted({name for kind in kinds for name in kind})
         raise AebenchError(
             f"nothing is registered as '{name}'{did_you_mean(name, known)} Available: {', '.join(known) or 'none'}. "
             "See 'aebench list' and 'aebench list failures'."

@@ -21,6 +21,7 @@ from aebench.contracts import (
     ImageDataset,
     ModelSpec,
     Params,
+    SamplerRecord,
     Skip,
     Split,
     TaskRecord,
@@ -28,6 +29,7 @@ from aebench.contracts import (
 from aebench.evaluation.rendering import render
 from aebench.networks import DENSE, sample_standard_normal
 from aebench.planning.config import DEFAULT_PROFILES, Profile
+from aebench.registry.loading import create_registry
 from aebench.testing.checks import check, expect
 from aebench.testing.parameters import reject_unknown_keys
 from aebench.testing.side_effects import no_global_randomness, no_leftovers, seeded_global_generators
@@ -94,11 +96,19 @@ class TaskUnderTest:
             held_out=self.held_out,
             fresh_model=lambda: _build(self.profile.latent_dim),
             reference_classifier=small_reference_classifier() if self.record.needs_reference_classifier else None,
+            samplers=_samplers(self.record.samplers(self.record.params())),
         )
 
     def evaluate(self, model: Autoencoder) -> Evaluation:
         with torch.no_grad():
             return self.record.evaluate(model, self.data, self.context())
+
+
+@cache
+def _samplers(names: tuple[str, ...]) -> dict[str, SamplerRecord | Skip]:
+    """The installed samplers of these names, or why the reference model has no such samples."""
+    records = [create_registry().sampler(name).record for name in names]
+    return {record.name: record.supports(REFERENCE_RECORD) or record for record in records}
 
 
 @cache

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from aebench.contracts import Bernoulli, Gaussian
+from aebench.contracts import Likelihood
 
 Constants = dict[tuple[object, ...], Tensor]
 
@@ -34,9 +34,7 @@ class RedirectedCalls(TorchFunctionMode):
         reconstruction: the mean of the last negative log-likelihood, a scalar in nats per image; None without one.
     """
 
-    def __init__(
-        self, likelihood: Bernoulli | Gaussian, factor: float, generator: Generator, constants: Constants
-    ) -> None:
+    def __init__(self, likelihood: Likelihood, factor: float, generator: Generator, constants: Constants) -> None:
         super().__init__()
         self.reconstruction: Tensor | None = None
         self._likelihood = likelihood

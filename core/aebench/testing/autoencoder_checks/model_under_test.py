@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -69,10 +69,10 @@ class AutoencoderUnderTest:
 
     @cached_property
     def registry(self) -> Registry:
-        """The installed tasks and data sets, with this model alone."""
+        """Everything installed, with this model alone among the models."""
         installed = create_registry()
         model = Registered(self.record, contracts.__name__, "aebench", "")  # no result is kept, so any code will do
-        return Registry({self.record.name: model}, installed.tasks, installed.datasets, installed.backbones)
+        return replace(installed, autoencoders={self.record.name: model})
 
 
 def random_images(shape: tuple[int, ...], n: int = 6, seed: int = 0) -> Tensor:
