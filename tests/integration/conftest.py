@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -151,7 +152,7 @@ class Environment:
 
 @pytest.fixture(scope="session")
 def venv(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """A virtual environment: pip installs aebench and all its plugins; other packages are links to this environment."""
+    """A virtual environment with aebench and the plugins in requirements.txt; other packages are links to this one."""
     folder = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     site = next((folder / "lib").glob("python*")) / "site-packages"
@@ -163,5 +164,6 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Environment:
         script.write_text(f'#!/bin/sh\nexec "{folder}/bin/python" -m {module} "$@"\n')
         script.chmod(0o755)
     made = Environment(folder)
-    made.pip("install", ROOT, ROOT / "tasks", *sorted((ROOT / "plugins").iterdir()))
+    own = re.findall(r"^-e (\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    made.pip("install", *(ROOT / folder for folder in own))
     return made
