@@ -67,19 +67,20 @@ def follow(venv, tmp_path):
 
 def test_write_an_autoencoder(follow, venv, tmp_path):
     tutorial, printed = follow("write-an-autoencoder.md")
-    assert 0 < tutorial.changed["aebench_contractive.py"] <= 20
-    assert f"contractive: {len(autoencoders.CHECKS)} checks, none failed" in printed["aebench check contractive"]
-    assert f"{len(autoencoders.CHECKS)} passed" in printed["pytest contractive"]
-    table = printed["aebench run --models contractive,vanilla"]
-    assert re.search(r"│ contractive +│ +0\.\d+ │", table)
+    assert 0 < tutorial.changed["aebench_contractive_layer.py"] <= 20
+    passed = f"contractive_layer: {len(autoencoders.CHECKS)} checks, none failed"
+    assert passed in printed["aebench check contractive_layer"]
+    assert f"{len(autoencoders.CHECKS)} passed" in printed["pytest contractive_layer"]
+    table = printed["aebench run --models contractive_layer,vanilla"]
+    assert re.search(r"│ contractive_layer +│ +0\.\d+ │", table)
     assert re.search(r"│ vanilla +│ +0\.\d+ │", table)
     listed, cells = venv.json(tmp_path, "list"), venv.json(tmp_path, "results")["cells"]
     assert len(cells) == 2 * len(listed["tasks"])
     assert {cell["status"] for cell in cells} == {"ok", "skipped"}
-    runs = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["1"], "tags.model = 'contractive'")
+    runs = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["1"], "tags.model = 'contractive_layer'")
     assert [run.info.status for run in runs] == ["FINISHED"]
     assert 10 < runs[0].data.metrics["reconstruction.nll"] < 40
-    assert "contractive" in [model["name"] for model in listed["models"]]
+    assert "contractive_layer" in [model["name"] for model in listed["models"]]
 
 
 def test_write_a_task(follow, venv, tmp_path):
