@@ -48,10 +48,10 @@ def test_colour_images():
 @pytest.mark.parametrize(
     ("image", "maps"),
     [
-        ((1, 8, 8), [(32, 4, 4), (64, 2, 2)]),
-        ((1, 32, 32), [(32, 16, 16), (64, 8, 8), (128, 4, 4)]),
-        ((3, 9, 40), [(32, 5, 20), (64, 3, 10)]),
-        ((3, 64, 64), [(32, 32, 32), (64, 16, 16), (128, 8, 8), (128, 4, 4)]),
+        ((1, 8, 8), [(16, 4, 4), (32, 2, 2)]),
+        ((1, 32, 32), [(16, 16, 16), (32, 8, 8), (64, 4, 4)]),
+        ((3, 9, 40), [(16, 5, 20), (32, 3, 10)]),
+        ((3, 64, 64), [(16, 32, 32), (32, 16, 16), (64, 8, 8), (64, 4, 4)]),
     ],
 )
 def test_convolutions_halve_the_image_until_a_few_pixels_are_left(image, maps):
@@ -65,6 +65,6 @@ def test_parameter_count_of_the_convolutional_networks():
     parameters = sum(
         p.numel() for m in (ConvEncoder((1, 32, 32), 20), ConvDecoder(20, (1, 32, 32))) for p in m.parameters()
     )
-    convolutions, flat = 9 * (1 * 32 + 32 * 64 + 64 * 128), 128 * 4 * 4
-    batch_norms = 2 * (32 + 64 + 128) + 2 * (64 + 32 + flat)
-    assert parameters == 2 * convolutions + 2 * 20 * flat + batch_norms + 20 + 1 == 271_573
+    convolutions, flat = 9 * (1 * 16 + 16 * 32 + 32 * 64), 64 * 4 * 4
+    batch_norms = 2 * (16 + 32 + 64) + 2 * (32 + 16 + flat)
+    assert parameters == 2 * convolutions + 2 * 20 * flat + batch_norms + 20 + 1 == 89_717

@@ -12,7 +12,7 @@ from aebench.contracts import BackboneRecord, hookimpl
 SMALLEST_SIDE = 8  # pixels of an image
 SMALLEST_MAP = 4  # pixels of the shorter side of a feature map at which the strides end
 FEWEST_LAYERS = 2
-WIDTHS = 32, 64, 128  # channels of successive maps; further ones, for larger images, have the last width
+WIDTHS = 16, 32, 64  # channels of successive maps; further ones, for larger images, have the last width
 
 Shape = tuple[int, int, int]
 
@@ -67,9 +67,9 @@ def map_shapes(image: Shape) -> list[Shape]:
     """Shapes (C, H, W) of the image and of all feature maps, each half as high and wide as the one before, rounded up.
 
     >>> map_shapes((1, 32, 32))
-    [(1, 32, 32), (32, 16, 16), (64, 8, 8), (128, 4, 4)]
+    [(1, 32, 32), (16, 16, 16), (32, 8, 8), (64, 4, 4)]
     >>> map_shapes((3, 9, 13))
-    [(3, 9, 13), (32, 5, 7), (64, 3, 4)]
+    [(3, 9, 13), (16, 5, 7), (32, 3, 4)]
     """
     shapes = [image]
     while len(shapes) <= FEWEST_LAYERS or min(shapes[-1][1:]) > SMALLEST_MAP:
