@@ -5,9 +5,11 @@ import re
 import sys
 import tomllib
 from importlib.metadata import entry_points
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Generator
 
 from aebench.contracts import Bernoulli, ModelSpec
 from aebench.networks import DENSE
@@ -105,6 +107,14 @@ def test_beta_rises_in_four_cycles(digits):
     assert betas == pytest.approx(4 * [0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1, 1])
 
 
+def test_the_adversaries_train_different_modules(digits):
+    model = _build("least_squares_aae", digits, learning_rate=0.5)
+    (stage,) = model.stages(3)
+    autoencoder, discriminator = stage.updates
+    assert (autoencoder.trains, autoencoder.optimizer) == ((model.encoder, model.decoder), None)
+    assert (discriminator.trains, discriminator.optimizer.learning_rate) == ((model.discriminator,), 0.5)
+
+
 def test_the_discriminator_spreads_codes_like_the_prior(digits, train):
     spread = {}
     for weight in (0.0, 3.0):
@@ -112,6 +122,16 @@ def test_the_discriminator_spreads_codes_like_the_prior(digits, train):
         with torch.no_grad():
             spread[weight] = float(model.embed(digits.test.x()).std(dim=0).mean())
     assert abs(spread[3.0] - 1) < abs(spread[0.0] - 1) / 2
+
+
+def test_the_sampler_draws_new_codes_of_all_components_in_any_order():
+    codes = torch.randn(400, 2, generator=Generator().manual_seed(0)) + 20 * (torch.arange(400) % 2)[:, None]
+    model = SimpleNamespace(decode_images=lambda z: z)
+    draw = importlib.import_module("aebench_dirichlet_gmm").fit(model, codes, Generator().manual_seed(1))
+    one, other = (draw(100, Generator().manual_seed(seed)) for seed in (2, 3))
+    assert len({tuple(code.tolist()) for code in torch.cat([one, other])}) == 200
+    cluster = one[:, 0] > 10
+    assert int((cluster[1:] != cluster[:-1]).sum()) > 25  # half of 99, if the order is random
 
 
 def test_the_backbone_has_as_many_parameters_as_the_page_says():
