@@ -4,7 +4,9 @@ import importlib
 import sys
 
 import pytest
+import torch
 
+from aebench.contracts import Context, ImageDataset, Split
 from aebench.registry.records import Registered, Registry
 from aebench.scaffold import write_package
 from aebench.testing import checks_of
@@ -23,3 +25,18 @@ def test_the_package_passes_its_checks(kind, hook, registry, tmp_path, monkeypat
     own = Registry(*(registered if each == hook else {} for each in KINDS.values()))
     assert [result.message for check in checks_of(name, own) if not (result := check()).ok] == []
     sys.modules.pop(module.__name__)
+
+
+def test_the_task_shows_colour_images_in_colour(registry, build, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(write_package("task", "brand_new_picture", tmp_path, registry))
+    (record,) = importlib.import_module("aebench_brand_new_picture").aebench_tasks()
+    sys.modules.pop("aebench_brand_new_picture")
+    red = torch.zeros(20, 3, 8, 6, dtype=torch.uint8)
+    red[:, 0] = 255
+    data = ImageDataset("red", "Red", (), 4, Split(red), Split(red), Split(red))
+    model = build("vanilla", (3, 8, 6)).eval()
+    with torch.no_grad():
+        evaluation = record.evaluate(model, data, Context(record.params(), torch.device("cpu"), 0, None, lambda: model))
+    picture = evaluation.images["worst"]
+    assert picture.shape == (8, 12, 3)
+    assert (picture[:, :6] == (255, 0, 0)).all()

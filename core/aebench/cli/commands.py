@@ -195,7 +195,7 @@ def compare(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A registered model, task or data set.")],
+    name: Annotated[str, typer.Argument(help="A registered model, task, data set, backbone or sampler.")],
     data_dir: DataDir = None,
 ) -> None:
     """Check that a plugin does what the contract requires."""
