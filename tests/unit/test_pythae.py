@@ -15,7 +15,7 @@ from aebench.networks import CONV, DENSE
 from aebench.training.fitting import fit
 from aebench.training.records import Budget
 
-pythae_models = pytest.importorskip("pythae.models", reason="pythae is not installed; `tox -e pythae` installs it")
+pythae_models = pytest.importorskip("pythae.models", reason="pythae is not installed; `tox -e optional` installs it")
 
 from aebench_pythae import aebench_autoencoders
 from aebench_pythae.table import MODELS, UNAVAILABLE
