@@ -41,6 +41,11 @@ def unseeded(codes, n, generator):
     return codes[torch.randperm(len(codes))[:n]]
 
 
+def forked(codes, n, generator):
+    with torch.random.fork_rng():
+        return codes[torch.randperm(len(codes))[:n]]
+
+
 def standardised(codes, n, generator):
     return codes.mean(dim=0) + (memorised(codes, n, generator) - codes.mean(dim=0)) / codes.std(dim=0) * codes.std(
         dim=0
@@ -52,6 +57,7 @@ SAMPLER_DEFECTS = [
     (samplers.follows_the_codes, sampler(standard_normal_codes), "off by"),
     (samplers.seeded_sampling, sampler(first_codes), "they are the same"),
     (samplers.seeded_sampling, sampler(unseeded), "global generator"),
+    (samplers.seeded_sampling, sampler(forked), "two calls differ"),
     (samplers.seeded_sampling, sampler(memorised, lambda codes: codes.mul_(0.9)), "in place"),
     (samplers.shapes_and_ranges, sampler(lambda codes, n, generator: codes[:5]), "(5, 1, 2, 2)"),
     (samplers.unusual_codes, sampler(standardised), "codes: equal"),
