@@ -147,6 +147,6 @@ def aebench_autoencoders() -> list[AutoencoderRecord]:
             params=ConvVQParams,
             build=ConvVQVAE,
             capabilities=frozenset({Capability.SAMPLE}),
-            own_networks="its code is a grid of vectors, a backbone's is flat",
+            own_networks="its code is a grid of codewords of four numbers each, a backbone's is flat",
         )
     ]

@@ -41,8 +41,11 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
         values_of["mse"].append(mean_squared_error(images, x))
         values_of["psnr"].append(psnr(images, x))
         values_of["ssim"].append(ssim(images, x))
+    metrics = {name: float(torch.cat(values).double().mean()) for name, values in values_of.items()}
+    exact = [name for name, value in metrics.items() if value == float("inf")]
     return Evaluation(
-        metrics={name: float(torch.cat(values).double().mean()) for name, values in values_of.items()},
+        metrics={name: value for name, value in metrics.items() if name not in exact},
+        absent=dict.fromkeys(exact, "an image is reconstructed exactly"),
         figures={"reconstructions": _examples(model, data.test.x(_random_positions(context, len(data.test))))},
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from aebench.contracts import (
@@ -44,6 +44,13 @@ class SamplingParams(Params):
     samples: int = Field(default=2000, ge=EXAMPLES)
     sampler: str = "gmm"
     neighbours: int = Field(default=5, gt=0)
+
+    @field_validator("sampler")
+    @classmethod
+    def _is_ex_post(cls, name: str) -> str:
+        if name == PRIOR:
+            raise ValueError(f"'{PRIOR}' is no ex-post sampler; samples of a model's own prior are always evaluated")
+        return name
 
 
 def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evaluation:

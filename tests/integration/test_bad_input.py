@@ -90,7 +90,17 @@ def test_each_mistake_in_a_file_has_its_line(aebench, tmp_path):
             "training.optimizer.schedule.step.every",
         ),
         ("training: {optimizer: {schedule: {name: cosine, every: 3}}}", "training.optimizer.schedule.cosine.every"),
+        ("models: [{name: vae, training: {epochs: 0}}]", "models[0].training.epochs"),
+        (
+            "models: [{name: vae, training: {optimizer: {schedule: linear}}}]",
+            "models[0].training.optimizer.schedule",
+        ),
+        ("models: []", "models"),
         ("backbones: dense", "backbones"),
+        ("backbones: [3]", "backbones[0]"),
+        ("backbones: []", "backbones"),
+        ("tasks: [{name: sampling, params: {sampler: prior}}]", "tasks[0].params.sampler"),
+        ("tasks: [{name: sampling, params: {sampler: gnm}}]", "tasks.sampling.params"),
     ],
 )
 def test_a_wrong_setting_has_one_line(aebench, tmp_path, text, expected):

@@ -75,7 +75,7 @@ def test_all_mistakes_at_once_in_sections_and_in_a_plugins_parameters(registry, 
     ("text", "message"),
     [
         ("models: vanilla", "models: input should be a valid array"),
-        ("models: []", "models: tuple should have at least 1 item"),
+        ("models: []", "models: must not be empty"),
         ("models: [vae, vae]", "'vae' is listed 2 times; give them different labels"),
         ("tasks: [sampling, sampling]", "'sampling' is listed 2 times"),
         ("models: [{params: {}}]", r"models\[0\].name: is required"),

@@ -106,11 +106,13 @@ def _select_backbones(
         return []  # parsing the whole configuration reports it
     found = []
     for position, name in enumerate(given):
+        if not isinstance(name, str):
+            continue  # parsing the whole configuration reports it
         if name in given[:position]:
             errors.add(("backbones", position), f"'{name}' is listed twice")
             continue
         try:
-            found.append(registry.backbone(str(name)))
+            found.append(registry.backbone(name))
         except AebenchError as error:
             errors.add(("backbones", position), str(error))
     return found

@@ -41,8 +41,11 @@ class ConfigErrors:
         try:
             return model.model_validate_json(json.dumps(value, default=str))
         except ValidationError as error:
-            for detail in error.errors(include_url=False):
-                self.add((*location, *_without_validators(detail["loc"])), _describe(model, detail))
+            details = error.errors(include_url=False)
+            for detail in details:
+                # A list counts as too short when its items are wrong; those are noted by themselves.
+                if detail["type"] != "too_short" or not detail["input"]:
+                    self.add((*location, *_without_validators(detail["loc"])), _describe(model, detail))
             return None
 
     def raise_any(self) -> None:
@@ -67,6 +70,8 @@ def _describe(model: type[BaseModel], detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         known = _fields_at(model, detail["loc"][:-1])
         return f"unknown key{did_you_mean(str(detail['loc'][-1]), known)} Known: {', '.join(known) or 'none'}"
+    if detail["type"] == "too_short":
+        return "must not be empty"
     if detail["type"] == "missing":
         return "is required"
     if detail["type"] == "value_error":  # raised by a validator of ours

@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from aebench.planning.cells import Status
-from aebench.planning.config import DEFAULT_BACKBONE
 from aebench.results.matrix import MatrixResults, TaskInfo
 
 NO_VALUE = "–"  # for a task that the model was not asked
@@ -99,9 +98,9 @@ def _explanations(results: MatrixResults) -> Iterator[str]:
         yield "One seed: no two models can be told apart; --seeds 3 repeats the matrix."
     settings = {name: value for name, value in results.likelihood.items() if name != "name"}
     yield f"likelihood: {results.likelihood['name']}{f' {_in_words(settings)}' if settings else ''}"
-    variants = results.variants
-    if any(variant.backbone not in (None, DEFAULT_BACKBONE) for variant in variants.values()):
-        yield from (f"own networks of {row}: {one.own_networks}" for row, one in variants.items() if one.own_networks)
+    for row, variant in results.variants.items():
+        if variant.own_networks:
+            yield f"own networks of {row}: {variant.own_networks}"
     for model, own in results.own_training.items():
         yield f"own budget of {model}: {', '.join(f'{name} {_in_words(value)}' for name, value in own.items())}"
     cells = results.cells

@@ -68,7 +68,7 @@ def shapes_and_ranges(subject: SamplerUnderTest) -> int:
 
 @check("aebench.contracts.SamplerRecord")
 def follows_the_codes(subject: SamplerUnderTest) -> int:
-    """The samples' codes are distributed like the training codes, and depend on nothing else, such as test images."""
+    """The samples' codes are distributed like the training codes, and not like something else, such as test images."""
     samples = subject.samples(_draw_codes(CODES, seeded_generator())).flatten(1)
     mean, covariance = samples.mean(dim=0), samples.T.cov()
     off = float((mean - MEAN).abs().max())

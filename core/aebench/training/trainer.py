@@ -119,11 +119,16 @@ class Trainer:
 
     def _stops_early(self, losses: EpochLosses | None) -> bool:
         """Whether the validation loss has not fallen for `patience` epochs; remembers the best weights."""
-        if losses is None or self._budget.patience is None:
+        if losses is None or self._budget.patience is None or self._changes_its_loss:
             return False
         if self._best is None or losses.validation < self._best.validation:
             self._best = _Best(losses.validation, losses.epoch, copy.deepcopy(self._model.state_dict()))
         return losses.epoch - self._best.epoch >= self._budget.patience
+
+    @property
+    def _changes_its_loss(self) -> bool:
+        """Whether the model may change its loss from epoch to epoch, so that losses cannot be compared."""
+        return type(self._model).on_epoch is not Autoencoder.on_epoch
 
     def _finish(self, stage: Stage) -> EpochLosses:
         """Wait for the epoch that was started, and check its losses."""

@@ -91,7 +91,10 @@ class PythaeModel(Autoencoder):
         if name == CRITIC:
             return Loss(total, torch.zeros_like(total), total)
         reconstruction = output["recon_loss"] if calls.reconstruction is None else calls.reconstruction
-        return Loss(total, reconstruction, total - reconstruction)
+        penalty = total - reconstruction
+        if not self.row.is_gaussian:  # pythae weighs it against squared errors
+            penalty = self.likelihood.nats_per_squared_error * penalty
+        return Loss(reconstruction + penalty, reconstruction, penalty)
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         updates = (
@@ -139,7 +142,7 @@ class DecayedDecoder(PythaeModel):
     def part(self, name: str, x: Tensor, generator: Generator) -> Loss:
         loss = super().part(name, x, generator)
         squares = torch.stack([weight.square().sum() for weight in self.decoder.parameters()]).sum()
-        decay = 0.5 * self.pythae.model_config.reg_weight * squares
+        decay = 0.5 * self.likelihood.nats_per_squared_error * self.pythae.model_config.reg_weight * squares
         return Loss(loss.total + decay, loss.reconstruction, loss.penalty + decay)
 
 

@@ -63,7 +63,8 @@ def reconstructs_through_its_backbone(subject: AutoencoderUnderTest) -> int:
     def recorded(part: str, build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         def build_recorded(*shapes: Any) -> nn.Module:
             module = build(*shapes)
-            module.register_forward_hook(lambda *_: calls.update([part]))
+            for submodule in module.modules():
+                submodule.register_forward_hook(lambda *_: calls.update([part]))
             return module
 
         return build_recorded
