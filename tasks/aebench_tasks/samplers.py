@@ -38,6 +38,7 @@ def gaussian_mixture(model: Autoencoder, codes: Tensor, generator: Generator) ->
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
 
     n, width = codes.shape
     chosen = torch.randperm(n, generator=generator, device=generator.device)[:MIXTURE_CODES]
@@ -48,7 +49,8 @@ def gaussian_mixture(model: Autoencoder, codes: Tensor, generator: Generator) ->
         reg_covar=RELATIVE_JITTER * float(values.var(axis=0).mean()) + np.finfo(np.float32).tiny,
         random_state=int(torch.randint(2**31, (), generator=generator, device=generator.device)),
     )
-    with warnings.catch_warnings():
+    # The products are small: one thread is as fast as many, and many wait for each other on a busy machine.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a mixture that still improves slowly samples as well
         mixture.fit(values)
     covariances = torch.from_numpy(mixture.covariances_)
