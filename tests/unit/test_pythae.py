@@ -95,7 +95,8 @@ def squared_discrepancy(z, prior):
 
 def expect_loss(loss, reconstruction, penalty):
     torch.testing.assert_close(loss.reconstruction, reconstruction, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(loss.penalty, penalty, rtol=1e-4, atol=1e-3)
+    # A difference of two large numbers in float32.
+    torch.testing.assert_close(loss.penalty, penalty, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(loss.total, reconstruction + penalty, rtol=1e-4, atol=1e-3)
 
 
@@ -178,7 +179,7 @@ def test_the_loss_of_a_deterministic_code(name, shape, likelihood):
     model, x = build_model(name, shape, likelihood, **params), images(shape)
     h = model.encode(x)
     z = model.embed(x)
-    half_norm = 0.5e-4 * z.square().sum(dim=1).mean()
+    half_norm = 0.5 * 0.0128 * z.square().sum(dim=1).mean()
     penalty = torch.zeros(())
     if name == "pythae_wae_mmd":
         penalty = ten_discrepancies(model, x, z, Draws())
@@ -190,6 +191,7 @@ def test_the_loss_of_a_deterministic_code(name, shape, likelihood):
         penalty = half_norm + 2 * slope.flatten(1).square().sum(dim=1).mean()
     elif name == "pythae_vq_vae":
         penalty = 1.25 * (h - z).square().mean()
+    penalty = likelihood.nats_per_squared_error * penalty
     expect_loss(loss_of(model, x), likelihood.nll(model.decode(z), x).mean(), penalty)
 
 
