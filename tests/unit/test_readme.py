@@ -1,6 +1,7 @@
 """The README and the pages it leads to match the program."""
 
 import re
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,16 @@ def test_the_readme_is_short():
     lines = README.splitlines()
     assert len(lines) <= 110
     assert [line for line in lines if len(line) > 120] == []
+
+
+def test_the_table_has_a_row_for_every_model_and_a_number_in_every_entry(registry):
+    rows = [line.strip("| ").split(" | ") for line in README.partition("|---|--:|")[2].splitlines()[1:]]
+    table = list(takewhile(lambda row: len(row) > 1, rows))
+    installed = re.findall(r"^-e \./plugins/(\w+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    shipped = {f"aebench-{name.replace('_', '-')}" for name in installed}
+    models = {name for name, plugin in registry.autoencoders.items() if plugin.distribution in shipped}
+    assert {row[0].removesuffix(" (baseline)") for row in table} == models
+    assert all(float(entry) >= 0 for row in table for entry in row[1:])
 
 
 def test_the_readme_has_a_test_command():
