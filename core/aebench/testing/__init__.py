@@ -15,7 +15,7 @@ from typing import Any
 
 from aebench.errors import AebenchError
 from aebench.registry.loading import create_registry
-from aebench.registry.records import Registry, did_you_mean
+from aebench.registry.records import Registered, Registry, did_you_mean
 from aebench.testing import autoencoders, backbones, datasets, samplers, tasks
 from aebench.testing.autoencoder_checks.model_under_test import AutoencoderUnderTest
 from aebench.testing.backbones import BackboneUnderTest
@@ -58,25 +58,20 @@ def checks_of(
         AebenchError: nothing is registered under this name.
     """
     registry = registry or create_registry()
+    kinds: tuple[tuple[Mapping[str, Registered[Any]], tuple[Check[Any], ...], Callable[[Any], Any]], ...] = (
+        (registry.autoencoders, autoencoders.CHECKS, AutoencoderUnderTest),
+        (registry.tasks, tasks.CHECKS, TaskUnderTest),
+        (registry.datasets, datasets.CHECKS, lambda record: DatasetUnderTest(record, data_dir, params or {})),
+        (registry.backbones, backbones.CHECKS, BackboneUnderTest),
+        (registry.samplers, samplers.CHECKS, SamplerUnderTest),
+    )
     bound: list[BoundCheck[Any]] = []
-    if name in registry.autoencoders:
-        model = AutoencoderUnderTest(registry.autoencoders[name].record)
-        bound += [BoundCheck(check, model) for check in autoencoders.CHECKS]
-    if name in registry.tasks:
-        task = TaskUnderTest(registry.tasks[name].record)
-        bound += [BoundCheck(check, task) for check in tasks.CHECKS]
-    if name in registry.datasets:
-        dataset = DatasetUnderTest(registry.datasets[name].record, data_dir, params or {})
-        bound += [BoundCheck(check, dataset) for check in datasets.CHECKS]
-    if name in registry.backbones:
-        backbone = BackboneUnderTest(registry.backbones[name].record)
-        bound += [BoundCheck(check, backbone) for check in backbones.CHECKS]
-    if name in registry.samplers:
-        sampler = SamplerUnderTest(registry.samplers[name].record)
-        bound += [BoundCheck(check, sampler) for check in samplers.CHECKS]
+    for registered, checks, under_test in kinds:
+        if name in registered:
+            subject = under_test(registered[name].record)
+            bound += [BoundCheck(check, subject) for check in checks]
     if not bound:
-        kinds = (registry.autoencoders, registry.tasks, registry.datasets, registry.backbones, registry.samplers)
-        known = sorted({name for kind in kinds for name in kind})
+        known = sorted({name for registered, _, _ in kinds for name in registered})
         raise AebenchError(
             f"nothing is registered as '{name}'{did_you_mean(name, known)} Available: {', '.join(known) or 'none'}. "
             "See 'aebench list' and 'aebench list failures'."
