@@ -129,7 +129,7 @@ def test_an_absent_metric_says_why():
         [CellResult("a", "low", 0, None, Status.OK, absent={"bce": "too few"}), _low("b", 0, float("nan"))]
     )
     assert entry(results, "a", LOW) == "absent"
-    assert "absent   low: bce: too few" in _printed(results)
+    assert "absent   low: bce: too few (a)" in _printed(results)
     first, second = results.to_json()["cells"]
     assert first["absent"] == {"bce": "too few"}
     assert second["metrics"] == {"bce": None}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
-from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
@@ -104,13 +102,24 @@ def _explanations(results: MatrixResults) -> Iterator[str]:
     for model, own in results.own_training.items():
         yield f"own budget of {model}: {', '.join(f'{name} {_in_words(value)}' for name, value in own.items())}"
     cells = results.cells
-    absent = {(cell.task, reason, name) for cell in cells for name, reason in cell.absent.items()}
-    for (task, reason), names in groupby(sorted(absent), key=itemgetter(0, 1)):
-        yield f"absent   {task}: {', '.join(name for _, _, name in names)}: {reason}"
+    yield from _absent(results)
     yield from sorted({f"skipped  {cell.task}: {cell.reason}" for cell in cells if cell.status is Status.SKIPPED})
     for cell in cells:
         if cell.status is Status.FAILED:
             yield f"failed   {cell.model} × {cell.task}, seed {cell.seed}: {cell.reason}"
+
+
+def _absent(results: MatrixResults) -> Iterator[str]:
+    """A line for each reason why metrics of a task are absent, with the models if it does not concern all."""
+    found: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
+    for cell in results.cells:
+        for name, reason in cell.absent.items():
+            metrics, models = found.setdefault((cell.task, reason), (set(), set()))
+            metrics.add(name)
+            models.add(cell.model)
+    for (task, reason), (metrics, models) in sorted(found.items()):
+        of = "" if models == set(results.models) else f" ({', '.join(sorted(models))})"
+        yield f"absent   {task}: {', '.join(sorted(metrics))}: {reason}{of}"
 
 
 def _in_words(setting: Any) -> str:
