@@ -119,9 +119,8 @@ class JobRunner:
 
     def _samplers(self, task: TaskRecord, spec: EvaluationSpec) -> dict[str, SamplerRecord | Skip]:
         model = self._registry.autoencoder(spec.training.model).record
-        names = task.samplers(task.params.model_validate(spec.params, strict=False))
-        records = {name: self._registry.sampler(name).record for name in names}
-        return {name: record.supports(model) or record for name, record in records.items()}
+        params = task.params.model_validate(spec.params, strict=False)
+        return self._registry.samplers_for(model, task.samplers(params))
 
     def _build(self, spec: TrainingSpec, data: ImageDataset, seed: int | None = None) -> Autoencoder:
         channels, height, width = data.train.images.shape[1:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -25,7 +25,7 @@ from aebench.planning.config import (
 from aebench.planning.config_errors import ConfigErrors, KeyPath, Location
 from aebench.registry.records import Registered, Registry
 
-R = TypeVar("R", AutoencoderRecord, TaskRecord, DatasetRecord)
+R = TypeVar("R", AutoencoderRecord, TaskRecord, DatasetRecord, BackboneRecord, SamplerRecord)
 Lookup = Callable[[str], Registered[R]]
 
 
@@ -111,10 +111,9 @@ def _select_backbones(
         if name in given[:position]:
             errors.add(("backbones", position), f"'{name}' is listed twice")
             continue
-        try:
-            found.append(registry.backbone(name))
-        except AebenchError as error:
-            errors.add(("backbones", position), str(error))
+        backbone = _look_up(registry.backbone, name, ("backbones", position), errors)
+        if backbone is not None:
+            found.append(backbone)
     return found
 
 
@@ -133,21 +132,15 @@ def _rows(
             name = backbone.record.name
             label = model.label if name == DEFAULT_BACKBONE else f"{model.label}_{name}"
             rows.append(replace(model, label=label, backbone=backbone))
-    labels = [row.label for row in rows]
-    for label in sorted({label for label in labels if labels.count(label) > 1}):
-        errors.add(("models",), f"'{label}' is listed {labels.count(label)} times; give them different labels")
+    _note_repeated(rows, "models", errors)
     return tuple(rows)
 
 
 def _with_samplers(task: Selected[TaskRecord], registry: Registry, errors: ConfigErrors) -> Selected[TaskRecord]:
     """The task together with the samplers that it asks for; those that are not registered are noted."""
-    found = []
-    for name in task.record.samplers(task.params):
-        try:
-            found.append(registry.sampler(name))
-        except AebenchError as error:
-            errors.add(("tasks", task.label, "params"), str(error))
-    return replace(task, samplers=tuple(found))
+    location = ("tasks", task.label, "params")
+    found = (_look_up(registry.sampler, name, location, errors) for name in task.record.samplers(task.params))
+    return replace(task, samplers=tuple(sampler for sampler in found if sampler is not None))
 
 
 def _differing(own: OwnTraining, common: TrainingSettings) -> OwnTraining:
@@ -198,12 +191,27 @@ def _select_all(
     values = list(registered) if given is None else given
     if not values and given is None:
         errors.add((key,), f"no {key} are registered; see 'aebench list failures'")
-    selected = [_select(look_up, choice, value, (key, i), errors) for i, value in enumerate(values)]
-    labels = [item.label for item in selected if item is not None]
+    found = (_select(look_up, choice, value, (key, i), errors) for i, value in enumerate(values))
+    selected = tuple(item for item in found if item is not None)
+    _note_repeated(selected, key, errors)
+    return selected
+
+
+def _note_repeated(selected: Sequence[Selected[R]], key: str, errors: ConfigErrors) -> None:
+    """Note every label that several of the plugins under `key` have."""
+    labels = [item.label for item in selected]
+    hint = "; give them different labels" if key == "models" else ""
     for label in sorted({label for label in labels if labels.count(label) > 1}):
-        hint = "; give them different labels" if choice is ModelChoice else ""
         errors.add((key,), f"'{label}' is listed {labels.count(label)} times{hint}")
-    return tuple(item for item in selected if item is not None)
+
+
+def _look_up(look_up: Lookup[R], name: str, location: Location, errors: ConfigErrors) -> Registered[R] | None:
+    """The plugin of this name; None, with the mistake noted, where there is none."""
+    try:
+        return look_up(name)
+    except AebenchError as error:
+        errors.add(location, str(error))
+        return None
 
 
 def _select(
@@ -213,10 +221,8 @@ def _select(
         chosen = choice.model_validate_json(json.dumps(by_name(value), default=str))
     except ValidationError:
         return None  # parsing the whole configuration reports it
-    try:
-        plugin = look_up(chosen.name)
-    except AebenchError as error:
-        errors.add(location, str(error))
+    plugin = _look_up(look_up, chosen.name, location, errors)
+    if plugin is None:
         return None
     params = errors.parse(plugin.record.params, chosen.params, (*location, "params"))
     if params is None:

@@ -12,6 +12,7 @@ from aebench.contracts import (
     BackboneRecord,
     DatasetRecord,
     SamplerRecord,
+    Skip,
     StudyRecord,
     TaskRecord,
     UnavailableRecord,
@@ -94,6 +95,11 @@ class Registry:
     def sampler(self, name: str) -> Registered[SamplerRecord]:
         """The sampler of this name; raises AebenchError when there is none."""
         return _look_up(self.samplers, name, "sampler", "samplers")
+
+    def samplers_for(self, model: AutoencoderRecord, names: Iterable[str]) -> dict[str, SamplerRecord | Skip]:
+        """The samplers of these names, or why the model has no such samples; raises as `sampler` does."""
+        records = [self.sampler(name).record for name in names]
+        return {record.name: record.supports(model) or record for record in records}
 
     def dataset(self, name: str) -> Registered[DatasetRecord]:
         """The data set of this name; raises AebenchError when there is none."""

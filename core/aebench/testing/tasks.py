@@ -107,8 +107,7 @@ class TaskUnderTest:
 @cache
 def _samplers(names: tuple[str, ...]) -> dict[str, SamplerRecord | Skip]:
     """The installed samplers of these names, or why the reference model has no such samples."""
-    records = [create_registry().sampler(name).record for name in names]
-    return {record.name: record.supports(REFERENCE_RECORD) or record for record in records}
+    return create_registry().samplers_for(REFERENCE_RECORD, names)
 
 
 @cache
