@@ -18,7 +18,7 @@ from aebench.datasets.mnist import (
     load_qmnist,
     torchvision_loader,
 )
-from aebench.datasets.torchvision_sets import load_cifar10, load_svhn, load_usps
+from aebench.datasets.torchvision_sets import DIGITS, load_cifar10, load_svhn, load_usps
 from aebench.datasets.user_images import ArrayParams, FolderParams, load_folder, load_npz
 from aebench.datasets.zipped_images import CelebaParams, OmniglotParams, load_celeba, load_omniglot
 from aebench.errors import AebenchError
@@ -96,7 +96,7 @@ def _digits(params: Params, data_dir: Path) -> RawImages:
     bunch = load_digits()
     images = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))
-    return RawImages(images, labels, classes=tuple(str(digit) for digit in range(10)))
+    return RawImages(images, labels, classes=DIGITS)
 
 
 @hookimpl

@@ -57,11 +57,10 @@ def torchvision_loader(class_name: str, md5: Mapping[str, str]) -> Callable[[Any
         folder = data_dir / class_name / "raw"
         files = PublishedFiles(class_name, folder, {file: md5.get(file) for file in IDX_FILES})
         files.ensure(lambda: dataset_class(root=str(data_dir), download=True))
-        images, test_images = (
-            _pad(_read_idx(folder / f"{part}-images-idx3-ubyte", 3), params) for part in ("train", "t10k")
+        (images, labels), (test_images, test_labels) = (_read_part(folder, part) for part in ("train", "t10k"))
+        return RawImages(
+            _pad(images, params), labels, _pad(test_images, params), test_labels, _digit_names(dataset_class)
         )
-        labels, test_labels = (_read_idx(folder / f"{part}-labels-idx1-ubyte", 1).long() for part in ("train", "t10k"))
-        return RawImages(images, labels, test_images, test_labels, _digit_names(dataset_class))
 
     return load
 
@@ -75,14 +74,11 @@ def load_emnist(params: EmnistParams, data_dir: Path) -> RawImages:
     names = [f"{prefix}-{part}-{kind}-ubyte" for part in ("train", "test") for kind in ("images-idx3", "labels-idx1")]
     files = PublishedFiles("EMNIST", folder, dict.fromkeys(names), archives={"gzip.zip": EMNIST.md5})
     files.ensure(lambda: EMNIST(root=str(data_dir), split=params.split, download=True))
+    (images, labels), (test_images, test_labels) = (
+        _read_part(folder, f"{prefix}-{part}") for part in ("train", "test")
+    )
     # The files hold each image column by column.
-    images, test_images = (
-        _pad(_read_idx(folder / f"{prefix}-{part}-images-idx3-ubyte", 3).transpose(1, 2), params)
-        for part in ("train", "test")
-    )
-    labels, test_labels = (
-        _read_idx(folder / f"{prefix}-{part}-labels-idx1-ubyte", 1).long() for part in ("train", "test")
-    )
+    images, test_images = (_pad(part.transpose(1, 2), params) for part in (images, test_images))
     classes = tuple(EMNIST.classes_split_dict[params.split])
     if params.split == "letters":  # numbered from 1; torchvision calls class 0 "N/A"
         labels, test_labels, classes = labels - 1, test_labels - 1, classes[1:]
@@ -105,6 +101,12 @@ def load_qmnist(params: TorchvisionParams, data_dir: Path) -> RawImages:
         _read_idx(folder / f"qmnist-{part}-labels-idx2-int", 2, ">i4")[:, 0].long() for part in parts
     )
     return RawImages(images, labels, test_images, test_labels, _digit_names(QMNIST))
+
+
+def _read_part(folder: Path, part: str) -> tuple[Tensor, Tensor]:
+    """Images (N, H, W) uint8 and labels (N,) int64 of the two files whose names begin with `part`."""
+    images = _read_idx(folder / f"{part}-images-idx3-ubyte", 3)
+    return images, _read_idx(folder / f"{part}-labels-idx1-ubyte", 1).long()
 
 
 def _pad(images: Tensor, params: TorchvisionParams) -> Tensor:
