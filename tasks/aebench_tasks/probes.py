@@ -158,13 +158,11 @@ class _ShortFit:
             self._optimizer.step()
         self._set_training(False)
 
-    @torch.no_grad()
     def validation_loss(self) -> float:
         """Mean cross-entropy of the validation images, in nats per image."""
         validation = self._data.validation
         return float(functional.cross_entropy(self._logits(validation, slice(None)), labels_of(validation)))
 
-    @torch.no_grad()
     def test_accuracy(self) -> float:
         test = self._data.test
         predicted = self._logits(test, slice(None)).argmax(dim=1)
@@ -199,8 +197,7 @@ def _accuracy_after(fit: _ShortFit, epochs: Sequence[int]) -> list[float]:
 
 def _encode_once(model: Autoencoder, *splits: Split) -> dict[int, Tensor]:
     """The encoder's output for every image of each split, by the split's identity; the model is in evaluation mode."""
-    with torch.no_grad():
-        return {id(split): torch.cat([model.encode(x) for x in split.batches()]) for split in splits}
+    return {id(split): torch.cat([model.encode(x) for x in split.batches()]) for split in splits}
 
 
 def _through(model: Autoencoder, layer: nn.Linear) -> Logits:
@@ -210,8 +207,7 @@ def _through(model: Autoencoder, layer: nn.Linear) -> Logits:
 
 def _layer_for(model: Autoencoder, labelled: Split, data: ImageDataset, context: Context) -> nn.Linear:
     """A linear layer from the encoder's output to the classes."""
-    with torch.no_grad():
-        width = model.eval().encode(labelled.x(slice(1))).shape[1]
+    width = model.eval().encode(labelled.x(slice(1))).shape[1]
     return _linear(width, len(data.classes), context.generator())
 
 
@@ -219,7 +215,6 @@ def _linear(inputs: int, outputs: int, generator: Generator) -> nn.Linear:
     """A linear layer with PyTorch's default initialisation, drawn from `generator`."""
     layer = nn.utils.skip_init(nn.Linear, inputs, outputs, device=generator.device)
     bound = inputs**-0.5
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.uniform_(-bound, bound, generator=generator)
+    for parameter in layer.parameters():
+        parameter.uniform_(-bound, bound, generator=generator)
     return layer

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from aebench.contracts import AebenchError, Autoencoder, Capability, SamplerRecord, hookimpl
+from aebench.networks import standard_normal
 
 Draw = Callable[[int, Generator], Tensor]
 
@@ -27,8 +28,8 @@ def own_prior(model: Autoencoder, codes: Tensor, generator: Generator) -> Draw:
 def gaussian(model: Autoencoder, codes: Tensor, generator: Generator) -> Draw:
     """A Gaussian with the mean and the full covariance of the codes (Ghosh et al. 2020, sec. 4)."""
     values = _finite(codes).double()
-    mean, covariance = values.mean(dim=0), values.T.cov()
-    return _decoded(model, torch.ones(1), mean[None], _factors(covariance.reshape(1, *(mean.numel(),) * 2)))
+    mean, covariance = values.mean(dim=0), torch.atleast_2d(values.T.cov())
+    return _decoded(model, torch.ones(1), mean[None], _factors(covariance[None]))
 
 
 def gaussian_mixture(model: Autoencoder, codes: Tensor, generator: Generator) -> Draw:
@@ -71,12 +72,11 @@ def _decoded(model: Autoencoder, weights: Tensor, means: Tensor, factors: Tensor
     def draw(n: int, generator: Generator) -> Tensor:
         device = generator.device
         component = torch.multinomial(weights.float().to(device), n, replacement=True, generator=generator)
-        noise = torch.randn(n, means.shape[1], generator=generator, device=device)
-        of_image = factors.float().to(device)
+        noise = standard_normal((n, means.shape[1]), device, generator)
         codes = torch.empty_like(noise)
-        for k, mean in enumerate(means.float().to(device)):
+        for k, (mean, factor) in enumerate(zip(means.float().to(device), factors.float().to(device), strict=True)):
             own = component == k
-            codes[own] = mean + (noise[own] * of_image[k] if factors.dim() == 2 else noise[own] @ of_image[k].T)
+            codes[own] = mean + (noise[own] * factor if factor.dim() == 1 else noise[own] @ factor.T)
         return torch.cat([model.decode_images(some) for some in codes.split(1000)])
 
     return draw

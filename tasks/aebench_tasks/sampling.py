@@ -17,13 +17,12 @@ from aebench.contracts import (
     Params,
     ReferenceClassifier,
     Skip,
-    Split,
     TaskRecord,
     hookimpl,
 )
 from aebench_tasks.distances import mean_pairwise_rmse, nearest_rmse
 from aebench_tasks.drawing import grid
-from aebench_tasks.generated import frechet_distance, kernel_distance, overlap
+from aebench_tasks.generated import Features, frechet_distance, kernel_distance, overlap
 
 EXAMPLES = 16
 PRIOR = "prior"  # the sampler that is the model's own
@@ -61,7 +60,7 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
     """
     size = max(EXAMPLES, min(context.params.samples, len(data.test)))
     chosen = torch.from_numpy(context.rng().permutation(len(data.test))[:size]).to(context.device)
-    real = data.test.x(chosen)
+    real = _RealImages(data.test.x(chosen), data.test.x(), context.reference_classifier)
     codes = torch.cat([model.embed(x) for x in data.train.batches()])
     metrics: dict[str, float] = {}
     absent: dict[str, str] = {}
@@ -72,38 +71,49 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
             absent |= {prefix + metric.name: sampler.reason for metric in METRICS}
             continue
         samples = sampler.fit(model, codes, context.generator())(size, context.generator())
-        found = _pixel_metrics(samples, real, data.test)
-        if context.reference_classifier is None:
-            absent |= {f"{prefix}{metric.name}": NO_LABELS for metric in CLASSIFIER_METRICS}
-        else:
-            found |= _classifier_metrics(context.reference_classifier, samples, real, context.params.neighbours)
+        found = real.compare(samples, context.params.neighbours)
+        absent |= {prefix + metric.name: NO_LABELS for metric in METRICS if metric.name not in found}
         metrics |= {prefix + metric: value for metric, value in found.items()}
         images[f"{prefix}samples"] = grid(samples[:EXAMPLES], columns=4)
     return Evaluation(metrics, images=images, absent=absent)
 
 
-def _pixel_metrics(samples: Tensor, real: Tensor, test: Split) -> dict[str, float]:
-    """The metrics in PIXEL_METRICS; samples and real images (N, C, H, W) in [0, 1]."""
-    return {
-        "nearest_real_distance": float(nearest_rmse(samples, test.x()).mean()),
-        "relative_diversity": mean_pairwise_rmse(samples) / mean_pairwise_rmse(real),
-    }
+class _RealImages:
+    """The test images that samples are compared with; what needs no samples is computed once.
+
+    Args:
+        chosen: as many as there are samples, (N, C, H, W) in [0, 1].
+        test: all of them, in which the nearest one is looked for.
+        reference_classifier: None if there is none.
+    """
+
+    def __init__(self, chosen: Tensor, test: Tensor, reference_classifier: ReferenceClassifier | None) -> None:
+        self._test = test
+        self._classifier = reference_classifier
+        self._diversity = mean_pairwise_rmse(chosen)
+        self._features = None if reference_classifier is None else _features(reference_classifier, chosen)
+
+    def compare(self, samples: Tensor, neighbours: int) -> dict[str, float]:
+        """The METRICS of samples (N, C, H, W) in [0, 1]; without a reference classifier only PIXEL_METRICS."""
+        metrics = {
+            "nearest_real_distance": float(nearest_rmse(samples, self._test).mean()),
+            "relative_diversity": mean_pairwise_rmse(samples) / self._diversity,
+        }
+        if self._classifier is None or self._features is None:
+            return metrics
+        probabilities = self._classifier.probabilities(samples).double()
+        features = _features(self._classifier, samples)
+        return metrics | {
+            "frechet_distance": frechet_distance(self._features, features),
+            "kernel_distance": kernel_distance(self._features, features),
+            **vars(overlap(self._features, features, neighbours)),
+            "confidence": float(probabilities.amax(dim=1).mean()),
+            "class_entropy": float(torch.special.entr(probabilities.mean(dim=0)).sum()),
+        }
 
 
-def _classifier_metrics(
-    reference_classifier: ReferenceClassifier, samples: Tensor, real: Tensor, neighbours: int
-) -> dict[str, float]:
-    """The metrics in CLASSIFIER_METRICS; samples and real images (N, C, H, W) in [0, 1]."""
-    probabilities = reference_classifier.probabilities(samples).double()
-    classes = probabilities.mean(dim=0)
-    of_real, of_samples = (reference_classifier.features(images).cpu().numpy() for images in (real, samples))
-    return {
-        "frechet_distance": frechet_distance(of_real, of_samples),
-        "kernel_distance": kernel_distance(of_real, of_samples),
-        **vars(overlap(of_real, of_samples, neighbours)),
-        "confidence": float(probabilities.amax(dim=1).mean()),
-        "class_entropy": float(torch.special.entr(classes).sum()),
-    }
+def _features(reference_classifier: ReferenceClassifier, images: Tensor) -> Features:
+    return reference_classifier.features(images).cpu().numpy()
 
 
 CLASSIFIER_METRICS = (
