@@ -17,6 +17,10 @@ class BudgetExceeded(AebenchError):
     """The stages of a model need more epochs than the training budget."""
 
 
+class DamagedFile(AebenchError):
+    """A file is not what was written to it."""
+
+
 class NotMeasured(AebenchError):
     """A number that a study's claim needs is not in the results."""
 
