@@ -1,4 +1,4 @@
-"""Files of a run: written from files or bytes under names of our choice, and read back."""
+"""Files of a run: written from files or bytes under paths of our choice, and read back."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 
-def log_files(client: MlflowClient, run_id: str, folder: str, files: Mapping[str, Path | bytes]) -> None:
-    """Log local files, or contents, under these names in a folder of the run."""
+def log_files(client: MlflowClient, run_id: str, files: Mapping[str, Path | bytes]) -> None:
+    """Log local files, or contents, by their paths in the run."""
     if not files:
         return
     with tempfile.TemporaryDirectory(prefix="aebench-") as name:
-        for file, source in files.items():
+        for path, source in files.items():
+            file = Path(name, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(source, Path):
-                Path(name, file).symlink_to(source.absolute())
+                file.symlink_to(source.absolute())
             else:
-                Path(name, file).write_bytes(source)
-        client.log_artifacts(run_id, name, folder)
+                file.write_bytes(source)
+        client.log_artifacts(run_id, name)
 
 
 def read_file(client: MlflowClient, run_id: str, path: str) -> bytes | None:
