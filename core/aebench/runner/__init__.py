@@ -117,8 +117,10 @@ def run(
 
     # Imports MLflow, which takes seconds; bad input fails before.
     from aebench.tracking.connection import create_database, store_uri
+    from aebench.tracking.delivery import silence
     from aebench.tracking.store import Store
 
+    silence()
     work = WorkFolder(options.work_dir)
     with work.locked():
         create_database(store_uri(options.tracking_uri))
@@ -165,10 +167,10 @@ class _MatrixRunner:
     def run(self) -> MatrixResults:
         """Run all cells that are not in the store; those that another run is computing are waited for."""
         remaining = [cell for cell in self.matrix.cells if cell.skip is None]
-        found, claimed = self._claim(remaining)
-        while not claimed and len(found) < len({cell.hash for cell in remaining}):
-            self._wait(len(remaining) - len(found))
-            found, claimed = self._claim(remaining)
+        found, claimed, held = self._claim(remaining)
+        while held and not claimed:  # an equal matrix may be under way, which this run must not open a second time
+            self._wait(held)
+            found, claimed, held = self._claim(remaining)
         self.reused = len(found)
         if not claimed and not self.options.fresh and self.store.holds(self.matrix):
             return self.store.results()
@@ -181,9 +183,9 @@ class _MatrixRunner:
                 remaining = [cell for cell in remaining if cell.hash not in done]
                 if not remaining:
                     break
-                found, claimed = self._claim(remaining)
+                found, claimed, held = self._claim(remaining)
                 if not found and not claimed:
-                    self._wait(len(remaining))
+                    self._wait(held)
                 for cell in remaining:
                     if cell.hash in found:
                         target.record_reused(cell, found[cell.hash])
@@ -192,14 +194,16 @@ class _MatrixRunner:
         _describe(self.store, target.parent_id, results)
         return results
 
-    def _claim(self, cells: Sequence[EvaluationSpec]) -> tuple[dict[str, StoredCell], list[EvaluationSpec]]:
-        """Claim what no other run is computing; return what is in the store by hash, and what this run has to compute.
+    def _claim(self, cells: Sequence[EvaluationSpec]) -> tuple[dict[str, StoredCell], list[EvaluationSpec], int]:
+        """Claim the cells that no other run holds.
 
-        With `fresh`, nothing in the store counts.
+        Returns:
+            What is in the store, by hash; with `fresh`, nothing counts. The cells that this run has to compute now. The
+            number of cells that other runs hold.
         """
         claimed = self.work.claim(self.folder, self.store.identity, cells)
         found = {} if self.options.fresh else self.store.finished(cells)  # after the claim: others store, then release
-        return found, [cell for cell in claimed if cell.hash not in found]
+        return found, [cell for cell in claimed if cell.hash not in found], len(cells) - len(claimed)
 
     def _wait(self, cells: int) -> None:
         """Wait a moment for another run that computes cells of this matrix."""
