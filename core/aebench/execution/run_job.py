@@ -91,9 +91,9 @@ class JobRunner:
         model = self._build(spec, data)
         trainer = build_trainer(model, data, spec, self._device)
         while not trainer.done:
-            trainer.start_epoch()
+            trainer.start_turn()
             yield
-            losses = trainer.finish_epoch()
+            losses = trainer.finish_turn()
             if losses is not None:
                 emit(Progress(job.id, losses))
         return trainer.result(), {WEIGHTS: self._artifacts.put(weights_of(model))}
