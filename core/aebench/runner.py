@@ -56,6 +56,7 @@ class RunOptions:
         experiment: None for "aebench-<dataset>".
         fresh: run every cell again, also those in the store.
         cell_timeout: seconds that an evaluation, or one epoch of a training, may take.
+        checkpoint_every: seconds of work that a training may lose when its process dies.
     """
 
     device: str
@@ -65,6 +66,7 @@ class RunOptions:
     experiment: str | None
     fresh: bool
     cell_timeout: float
+    checkpoint_every: float
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,14 @@ def run(
                 inputs[REFERENCE_CLASSIFIER] = artifacts.put_written(
                     lambda file: save_reference_classifier(classifier, file)
                 )
-            jobs = build_jobs(found.todo, inputs, weights, slow_tasks, options.cell_timeout)
+            jobs = build_jobs(
+                found.todo,
+                inputs,
+                weights,
+                slow_tasks,
+                options.cell_timeout,
+                checkpoint_every=options.checkpoint_every,
+            )
             recorder = _Recorder(
                 matrix, registry, artifacts, target, progress, str(device), {job.id: job for job in jobs}
             )
@@ -178,7 +187,9 @@ def run(
             if jobs:
                 config = WorkerConfig(artifacts.folder, inputs[DATA], str(device), registry.broken)
                 executor = LocalExecutor(config, allocate(device, slow_tasks, options.jobs))
-                with closing(in_background(lambda stop: Scheduler(jobs, executor, stop).run())) as events:
+                with closing(
+                    in_background(lambda stop: Scheduler(jobs, executor, stop, discard=artifacts.discard).run())
+                ) as events:
                     for event in events:
                         recorder.record(event)
     results = store.results(target.parent_id)

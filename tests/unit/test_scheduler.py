@@ -21,7 +21,7 @@ class ScriptedEngine:
         self._outcome = outcome or (lambda job, attempt: succeed(job))
         self._slots = slots
         self.cause_of_overdue = Cause.PLUGIN
-        self.taken, self.cancelled, self.open = [], [], False
+        self.taken, self.cancelled, self.open, self.stopped = [], [], False, False
         self._running, self._begun = {}, set()
         self._attempts = Counter()
 
@@ -52,6 +52,9 @@ class ScriptedEngine:
                 del self._running[job.id]
                 self._begun.remove(job.id)
         return events
+
+    def stop(self):
+        self.stopped = True
 
     def cancel(self, job_id):
         self.cancelled.append(job_id)
