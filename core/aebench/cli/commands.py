@@ -68,6 +68,10 @@ def run(
     cell_timeout: Annotated[
         int, typer.Option(min=1, help="Seconds that an evaluation, or one epoch of a training, may take.")
     ] = 3600,
+    checkpoint_every: Annotated[
+        int,
+        typer.Option(min=1, metavar="SECONDS", help="A training that is interrupted loses at most this much time."),
+    ] = 60,
 ) -> None:
     """Run every model against every task; results that are in the store are not computed again."""
     registry = _registry()
@@ -80,7 +84,15 @@ def run(
 
     terminal = console()
     options = runner.RunOptions(
-        device, jobs, data_folder(data_dir), work_folder(work_dir), tracking_uri, experiment, fresh, cell_timeout
+        device,
+        jobs,
+        data_folder(data_dir),
+        work_folder(work_dir),
+        tracking_uri,
+        experiment,
+        fresh,
+        cell_timeout,
+        checkpoint_every,
     )
     with RunProgress(terminal) as progress:
         summary = runner.run(benchmark, registry, options, progress)
