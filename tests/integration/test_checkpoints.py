@@ -148,7 +148,7 @@ class Run:
         """Model -> the epochs that were trained, in their order."""
         found = {}
         for event in self.of(Progress):
-            found.setdefault(self.specs[event.job_id].label, []).append(event.losses.epoch)
+            found.setdefault(self.label(event), []).append(event.losses.epoch)
         return found
 
     def checkpoints(self):
@@ -157,11 +157,20 @@ class Run:
 
     def weights(self):
         """Model -> reference to the content of its weights."""
-        return {self.specs[e.job_id].label: e.artifacts[WEIGHTS] for e in self.of(Succeeded) if WEIGHTS in e.artifacts}
+        return {self.label(e): e.artifacts[WEIGHTS] for e in self.of(Succeeded) if WEIGHTS in e.artifacts}
 
-    def results(self):
-        """Model -> what its training used."""
-        return {self.specs[e.job_id].label: e.result for e in self.of(Succeeded) if WEIGHTS in e.artifacts}
+    def result(self, model):
+        """What the training of this model used."""
+        (found,) = (e.result for e in self.of(Succeeded) if WEIGHTS in e.artifacts and self.label(e) == model)
+        return found
+
+    def trained(self, model):
+        """Reference to the weights of a model, and the losses of its epochs."""
+        return self.weights()[model], self.result(model).epochs
+
+    def label(self, event):
+        spec = self.specs[event.job_id]
+        return spec.label if isinstance(spec, TrainingSpec) else spec.training.label
 
 
 ALL_EPOCHS = list(range(1, EPOCHS + 1))
@@ -169,7 +178,7 @@ ALL_EPOCHS = list(range(1, EPOCHS + 1))
 
 @pytest.fixture
 def undisturbed(run, tmp_path, monkeypatch):
-    """undisturbed(model): the weights of a training that nothing interrupts."""
+    """undisturbed(model): weights and losses of a training that nothing interrupts."""
 
     def undisturbed(model):
         killed, steps = tmp_path / "killed", tmp_path / "steps"
@@ -181,7 +190,7 @@ def undisturbed(run, tmp_path, monkeypatch):
         assert result.checkpoints() == {}
         killed.unlink()
         steps.unlink(missing_ok=True)
-        return result.weights()[model]
+        return result.trained(model)
 
     return undisturbed
 
@@ -192,11 +201,9 @@ def test_a_training_whose_worker_is_killed_goes_on_from_its_checkpoint(run, undi
     found = run(["killed"])
     (retry,) = found.of(RetryScheduled)
     assert "SIGKILL" in retry.error
-    assert found.weights() == {"killed": expected}
+    assert found.trained("killed") == expected
     assert found.epochs() == {"killed": ALL_EPOCHS}  # no epoch again
-    result = found.results()["killed"]
-    assert result.optimizer_steps == EPOCHS * STEPS
-    assert [losses.epoch for losses in result.epochs] == ALL_EPOCHS
+    assert found.result("killed").optimizer_steps == EPOCHS * STEPS
     taken = Counter(map(int, (tmp_path / "steps").read_text().split()))
     assert taken[STEPS] == 1  # the first step of the epoch in which it was killed
     assert set((tmp_path / "artifacts").iterdir()) == files  # no checkpoint is left
@@ -218,7 +225,7 @@ def test_a_damaged_checkpoint_is_noticed_and_its_training_starts_anew(run, undis
     (failed,) = found.of(CheckpointFailed)
     assert "is damaged: its content has changed" in failed.error
     assert found.epochs() == {"killed": [1, *ALL_EPOCHS]}
-    assert found.weights() == {"killed": expected}
+    assert found.trained("killed") == expected
 
 
 class Harmful:
@@ -270,8 +277,7 @@ def test_a_soft_stop_leaves_checkpoints_from_which_another_run_ends_identically(
     monkeypatch.setenv("QUICK", "1")
     second = run(models, roles=roles, every=None, checkpoints=refs)
     assert not second.of(CheckpointFailed)
-    weights = first.weights() | second.weights()
-    assert {model: weights[model] for model in expected} == expected
+    assert {model: second.trained(model) for model in expected} == expected
     epochs = first.epochs(), second.epochs()
     for spec in stopped:
         assert epochs[0].get(spec.label, []) + epochs[1].get(spec.label, []) == ALL_EPOCHS
@@ -306,4 +312,4 @@ def test_a_damaged_saved_checkpoint_is_redone(run, undisturbed, tmp_path, monkey
     monkeypatch.setenv("QUICK", "1")
     again = run(["slow"], every=None)
     assert again.epochs() == {"slow": ALL_EPOCHS}
-    assert again.weights() == {"slow": expected}
+    assert again.trained("slow") == expected

@@ -10,11 +10,13 @@ import threading
 import time
 
 import pytest
+import torch
 
 from aebench.execution.artifacts import FolderStore, Ref
 from aebench.execution.checkpoints import DAYS, Checkpoints, save_checkpoints
-from aebench.execution.events import Checkpointed, CheckpointFailed, Started
-from aebench.execution.jobs import build_jobs
+from aebench.execution.events import Checkpointed, CheckpointFailed, Progress, Started, Succeeded
+from aebench.execution.jobs import DATA, WEIGHTS, build_jobs
+from aebench.execution.run_job import JobRunner
 
 
 @pytest.fixture
@@ -174,3 +176,35 @@ def test_a_checkpoint_that_cannot_be_saved_costs_only_itself(checkpoints, folder
     folder.parent.unlink()
     lost = [Checkpointed(training.id, Ref("0" * 64), 1)]
     assert "cannot be read" in list(save_checkpoints(lost, [training], artifacts, checkpoints))[1].error
+
+
+def test_a_full_disk_costs_a_training_only_its_checkpoints(registry, digits, lay_out, tmp_path, limit_file_size):
+    artifacts = FolderStore(tmp_path)
+    cells = lay_out(models=["vanilla"], tasks=["reconstruction"], training={"epochs": 3}).cells
+    data = artifacts.put_written(digits.save)
+    job, _ = build_jobs(cells, {DATA: data}, {}, (), timeout=None, checkpoint_every=0)
+
+    def run():
+        events = []
+        JobRunner(registry, artifacts, torch.device("cpu")).run(job, events.append)
+        return events
+
+    whole = run()
+    assert [type(event) for event in whole] == [Started, *2 * [Progress, Checkpointed], Progress, Succeeded]
+    weights = whole[-1].artifacts[WEIGHTS]
+    assert artifacts.path(weights).stat().st_size < artifacts.path(whole[2].ref).stat().st_size / 2
+    limit_file_size(2 * artifacts.path(weights).stat().st_size)
+    limited = run()
+    assert [type(event) for event in limited] == [Started, *2 * [Progress, CheckpointFailed], Progress, Succeeded]
+    assert "File too large" in limited[2].error
+    assert limited[-1].artifacts[WEIGHTS] == weights
+
+
+def test_a_quick_training_writes_no_checkpoint(registry, digits, lay_out, tmp_path):
+    artifacts = FolderStore(tmp_path)
+    cells = lay_out(models=["vanilla"], tasks=["reconstruction"], training={"epochs": 3}).cells
+    data = artifacts.put_written(digits.save)
+    job, _ = build_jobs(cells, {DATA: data}, {}, (), timeout=None, checkpoint_every=100_000)
+    events = []
+    JobRunner(registry, artifacts, torch.device("cpu")).run(job, events.append)
+    assert [type(event) for event in events] == [Started, *3 * [Progress], Succeeded]

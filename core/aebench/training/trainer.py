@@ -12,7 +12,7 @@ from math import inf, isfinite
 from typing import Any
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from aebench.contracts import Autoencoder, ImageDataset, Stage
 from aebench.errors import TrainingDiverged
@@ -199,6 +199,7 @@ class Trainer:
         self._runner.synchronize()
         state = {
             "model": self._model.state_dict(),
+            "other buffers": _buffers_outside_state(self._model),
             "optimizers": None if self._in_training is None else self._in_training.step.state_dict(),
             "epoch": None if self._in_training is None else self._in_training.epoch_state(),
             "batches": self._batches.get_state(),
@@ -216,6 +217,8 @@ class Trainer:
         """Continue from a state that `state_dict` returned; after an error the trainer cannot be used."""
         with self._runner.context():
             self._model.load_state_dict(state["model"])
+            for name, buffer in _buffers_outside_state(self._model).items():
+                buffer.copy_(state["other buffers"][name])
         self._batches.set_state(state["batches"])
         self._noise.set_state(state["noise"])
         number, epoch = state["position"]
@@ -265,6 +268,12 @@ class Trainer:
                 warming = StageInTraining(twin, stage, self._data, self._budget, self._batch_size, noise, self._runner)
                 warming.warm_up()
                 warming.close()
+
+
+def _buffers_outside_state(model: Autoencoder) -> dict[str, Tensor]:
+    """The buffers that are not in the model's state dict, by name: a schedule may be in one of them."""
+    saved = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
 
 
 def step_runner(device: torch.device) -> StepRunner:
