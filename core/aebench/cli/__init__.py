@@ -42,11 +42,12 @@ def execute() -> int:
     except AebenchError as error:
         print_error(str(error))
         return BAD_INPUT
-    except (KeyboardInterrupt, typer.Abort):
-        print_error("interrupted; finished results are kept, and the same command resumes the run")
-        return INTERRUPTED
     except SystemExit as error:
         code = error.code
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # what typer returns when it has caught a KeyboardInterrupt
+        print_error("interrupted; finished results are kept, and the same command resumes the run")
     if isinstance(code, str):
         print_error(code)
         return FAILED
