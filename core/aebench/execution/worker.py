@@ -67,7 +67,7 @@ def start_worker(config: WorkerConfig) -> tuple[WorkerProcess, Connection]:
     """
     context = _context()
     ours, theirs = context.Pipe()
-    with _worker_environment():
+    with _worker_environment(), _without_interrupts():
         process = context.Process(target=_serve, args=(theirs, config, dict(os.environ)), name="aebench-worker")
         process.start()
     theirs.close()
@@ -150,6 +150,19 @@ def _exit_with_the_driver() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="aebench-driver-watch", daemon=True).start()
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A started process does not get the SIGINT that a terminal sends to the whole group, not even while it starts."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which processes inherit
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
