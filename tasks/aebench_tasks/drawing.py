@@ -1,4 +1,4 @@
-"""Arranges images for display: grids, and figures with labelled rows."""
+"""Arranges images for display: grids, and figures with labelled rows; names in figures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def verbatim(text: str) -> str:
+    """`text` as matplotlib shows it unchanged: the name of a class may have dollars, which would begin a formula."""
+    return text.replace("$", r"\$")
 
 
 def to_pixels(images: Tensor) -> Pixels:

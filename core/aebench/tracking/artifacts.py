@@ -11,9 +11,15 @@ from mlflow.exceptions import MlflowException
 
 
 def log_files(client: MlflowClient, run_id: str, folder: str, files: Mapping[str, Path | bytes]) -> None:
-    """Log local files, or contents, under these names in a folder of the run."""
+    """Log local files, or contents, under these names in a folder of the run.
+
+    Raises:
+        ValueError: a name is a path.
+    """
     if not files:
         return
+    if paths := [file for file in files if Path(file).name != file]:
+        raise ValueError(f"{paths[0]!r} is not the name of a file")
     with tempfile.TemporaryDirectory(prefix="aebench-") as name:
         for file, source in files.items():
             if isinstance(source, Path):

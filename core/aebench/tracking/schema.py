@@ -24,6 +24,8 @@ from mlflow.entities import Dataset, DatasetInput, Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
 from aebench.contracts import AutoencoderRecord, DatasetInfo
+from aebench.contracts.names import NAME_PATTERN
+from aebench.errors import AebenchError
 from aebench.planning.benchmark import Selected
 from aebench.planning.cells import CellResult, Status
 from aebench.planning.planner import Plan
@@ -42,6 +44,7 @@ RANKINGS_FOLDER = "rankings"
 WEIGHTS_FOLDER = "weights"
 
 METRICS_PER_BATCH, PARAMS_PER_BATCH, TAGS_PER_BATCH = 1000, 100, 100  # MLflow's limits
+LONGEST_EXPERIMENT = 250  # characters; a column of MLflow's database has 256
 LONGEST_TAG = 5000  # characters; some MLflow servers refuse more
 
 REFERENCE_CLASSIFIER_ACCURACY = "reference_classifier.accuracy"
@@ -50,8 +53,8 @@ TOTALS = ("seconds", "epochs_used", "images_seen", "optimizer_steps", "parameter
 
 RUNNING = "attributes.status = 'RUNNING'"  # a filter, as are the results of `of_kind` and `children_of`
 
-_CELL_STATUS = re.compile(r"cell\.(?P<key>[^.]+(?:\.without_\d+)?)\.status")
-_TRAINING_HASH = re.compile(r"training\.(?P<key>[^.]+)\.hash")
+_CELL_STATUS = re.compile(rf"cell\.(?P<key>{NAME_PATTERN}(?:\.without_\d+)?)\.status")
+_TRAINING_HASH = re.compile(rf"training\.(?P<key>{NAME_PATTERN})\.hash")  # the key becomes a file name
 
 
 class Kind(StrEnum):
@@ -76,6 +79,18 @@ class StoredCell:
     result: CellResult
     run_id: str
     origin: str
+
+
+def check_experiment(name: str) -> None:
+    """Check the name of an experiment, which may be any text on one line.
+
+    Raises:
+        AebenchError: it is empty, has control characters or is too long.
+    """
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST_EXPERIMENT:
+        raise AebenchError(
+            f"an experiment's name must have 1 to {LONGEST_EXPERIMENT} characters on one line, got {name!r}"
+        )
 
 
 def of_kind(kind: Kind) -> str:

@@ -38,12 +38,13 @@ class Store:
         must_exist: do not create a SQLite file that is not there.
 
     Raises:
-        AebenchError: the store does not answer, or cannot be one.
+        AebenchError: the store does not answer, or cannot be one, or the experiment cannot have this name.
     """
 
     def __init__(self, uri: str | None, experiment: str, *, must_exist: bool = False) -> None:
         for name in ("alembic", "mlflow.store.db.utils", "mlflow.utils.requirements_utils"):
             logging.getLogger(name).setLevel(logging.ERROR)
+        schema.check_experiment(experiment)
         self.uri = store_uri(uri)
         check_answers(self.uri, must_exist)
         mlflow.set_tracking_uri(self.uri)
