@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def verbatim(text: str) -> str:
-    """`text` as matplotlib shows it unchanged: the name of a class may have dollars, which would begin a formula."""
-    return text.replace("$", r"\$")
+def caption(name: str, longest: int = 30) -> str:
+    """The name of a class for a figure: on one line, shortened, and with dollars that do not begin a formula."""
+    line = " ".join(name.split())
+    return (line if len(line) <= longest else f"{line[: longest - 1]}…").replace("$", r"\$")
 
 
 def to_pixels(images: Tensor) -> Pixels:

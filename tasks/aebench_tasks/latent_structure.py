@@ -22,7 +22,7 @@ from aebench.contracts import (
     TaskRecord,
     hookimpl,
 )
-from aebench_tasks.drawing import verbatim
+from aebench_tasks.drawing import caption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -162,7 +162,7 @@ def _scatter(projection: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], cla
     for label, name in enumerate(classes):
         points = projection[labels == label]
         axes.scatter(
-            points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.7, color=f"C{label % 10}", label=verbatim(name)
+            points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.7, color=f"C{label % 10}", label=caption(name)
         )
     axes.set_aspect("equal", "datalim")
     axes.set_xticks([])

@@ -339,8 +339,8 @@ def test_rendered_files(evaluate, build, task, expected):
 
 
 @pytest.mark.parametrize("task", ["latent_structure", "anomaly_detection", "classification"])
-def test_names_of_classes_are_shown_as_they_are(evaluate, build, digits, task):
-    """A formula of matplotlib begins with a dollar; a wrong one raises an exception."""
+def test_any_text_can_be_the_name_of_a_class(evaluate, build, digits, task):
+    """Dollars begin a formula of matplotlib, and a wrong one raises an exception; a long name leaves no room."""
     named = replace(digits, classes=(r"$\bad$", "a'b", "a$b", "../x", "a\nb", "x" * 300, "", "_", "€", "<b>"))
     assert render(evaluate(task, build("vae", SHAPE, 20), named, held_out=0))
 

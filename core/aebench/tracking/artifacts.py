@@ -18,7 +18,7 @@ def log_files(client: MlflowClient, run_id: str, folder: str, files: Mapping[str
     """
     if not files:
         return
-    if paths := [file for file in files if Path(file).name != file]:
+    if paths := [file for file in files if Path(file).name != file or file in ("", "..")]:
         raise ValueError(f"{paths[0]!r} is not the name of a file")
     with tempfile.TemporaryDirectory(prefix="aebench-") as name:
         for file, source in files.items():
