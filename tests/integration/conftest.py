@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -25,12 +26,13 @@ from aebench.tracking.store import Store, newest_experiment
 
 ROOT = Path(__file__).parents[2]
 AEBENCH = Path(sys.executable).with_name("aebench")
+WORK = Path(tempfile.gettempdir(), f"aebench-tests-{os.getpid()}")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment without the variables that select a store or plugins."""
+    """This process's environment, with another work folder, and without variables that select a store or plugins."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "AEBENCH"))}
-    return kept | more
+    return kept | {"AEBENCH_WORK_DIR": str(WORK)} | more
 
 
 @dataclass
@@ -71,12 +73,21 @@ class Home:
     def results(self, experiment: str | None = None) -> dict:
         """What `aebench results --json` prints; reading the store here spares a process that imports MLflow."""
         with contextlib.chdir(self.path):  # paths of artifacts are relative to where the matrix was run
-            store = Store(self.uri, experiment or newest_experiment(self.uri), must_exist=True)
+            store = Store(self.uri, experiment or newest_experiment(self.uri))
             return json.loads(json.dumps(store.results().to_json()))
 
     @property
     def uri(self) -> str:
         return f"sqlite:///{self.path / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _work_folder() -> Iterator[None]:
+    """The work folder of all runs; nothing but locks may be left in it."""
+    yield
+    left = [path for path in WORK.rglob("*") if path.is_file() and path.name != "lock"]
+    shutil.rmtree(WORK, ignore_errors=True)
+    assert left == []
 
 
 @pytest.fixture

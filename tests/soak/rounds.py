@@ -230,8 +230,9 @@ class Round:
             self._violation("", f"RUNNING: {', '.join(found.running)}")
         if found.integrity != "ok":
             self._violation("", f"pragma integrity_check: {found.integrity}")
-        for folder in (self._home.temporary, self._home.work):
-            if left := observing.files_below(folder):
+        for folder in (self._home.temporary, self._home.work, self._home.folder / "home"):
+            left = [file for file in observing.files_below(folder) if not file.startswith(("mlruns/", "mlflow.db-"))]
+            if left := [file for file in left if file != "mlflow.db"]:
                 self._violation("", f"left in {folder.name}: {', '.join(left[:5])}")
 
     def _violation(self, kind: str, message: str) -> None:

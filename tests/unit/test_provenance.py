@@ -354,7 +354,14 @@ def test_the_code_of_a_backbone_changes_the_hashes_of_what_is_built_on_it(lay_ou
 
 @pytest.mark.parametrize(
     "file",
-    ["__init__.py", "cli/commands.py", "runner.py", "planning/config.py", "planning/planner.py", "results/matrix.py"],
+    [
+        "__init__.py",
+        "cli/commands.py",
+        "runner/__init__.py",
+        "planning/config.py",
+        "planning/planner.py",
+        "results/matrix.py",
+    ],
 )
 def test_code_that_computes_nothing_changes_no_hash(lay_out, edit_core, file):
     before = _hashes(lay_out(models=["vae", "pca"]))

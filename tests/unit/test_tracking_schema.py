@@ -120,19 +120,23 @@ def test_hashes_of_trainings_are_read_as_they_were_written(client, create_run, r
     trainings = [training for training in rotation.trainings if (training.label, training.seed) == ("vae", 0)]
     result = TrainingResult((), 1.0, 100, 10, 5, graph_fallback="the step synchronizes")
     for training in trainings:
-        _log(client, run_id, {}, schema.training_tags(training, result, "cuda:0", "cannot be exported"))
+        _log(client, run_id, {}, schema.training_tags(training, result, "cuda:0", "abc"))
     run = client.get_run(run_id)
     assert schema.training_hashes(run) == {training.training_key: training.hash for training in trainings}
     assert set(schema.training_hashes(run)) >= {"general", "anomaly_without_1", "anomaly_without_7"}
     assert run.data.tags["device"] == "cuda:0"
     assert run.data.tags["training.general.graph_fallback"] == "the step synchronizes"
-    assert run.data.tags["training.general.model_not_logged"] == "cannot be exported"
+    assert {schema.weights_digest(run, training.training_key) for training in trainings} == {"abc"}
 
 
-def test_reasons_that_do_not_apply_have_no_tag(rotation):
+def test_a_training_says_whether_its_model_is_logged(rotation):
     training = rotation.trainings[0]
-    tags = schema.training_tags(training, TrainingResult((), 1.0, 100, 10, 5), "cpu", "")
-    assert tags == {"device": "cpu", f"training.{training.training_key}.hash": training.hash}
+    key = f"training.{training.training_key}.model"
+    tags = schema.training_tags(training, TrainingResult((), 1.0, 100, 10, 5), "cpu", "abc")
+    assert tags[key] == "the run ended before it could be logged"
+    assert f"training.{training.training_key}.graph_fallback" not in tags
+    assert schema.model_logged_tags(training, "") == {key: "logged"}
+    assert schema.model_logged_tags(training, "cannot be exported") == {key: "cannot be exported"}
 
 
 def test_the_seconds_of_all_trainings_add_up(client, create_run, rotation):

@@ -9,10 +9,13 @@ import torch
 from mlflow import MlflowClient
 
 from aebench.contracts import Autoencoder, Bernoulli, ModelSpec, Params
+from aebench.execution.artifacts import FolderStore
 from aebench.networks import DENSE
 from aebench.planning.cells import CellResult, Status
 from aebench.tracking import MatrixRun, Store
-from aebench.tracking.runs import Runs
+from aebench.tracking.delivery import Delivery
+from aebench.tracking.journal import Journal
+from aebench.tracking.runs import Runs, apply_update
 from aebench.tracking.schema import read_cells
 from aebench.training.records import EpochLosses, TrainingResult
 
@@ -45,15 +48,24 @@ def status_of(client):
     return status_of
 
 
+@pytest.fixture
+def journal(tmp_path):
+    """The journal of one run."""
+    folder = tmp_path / "journal"
+    (folder / "artifacts").mkdir(parents=True)
+    return Journal(folder / "journal", FolderStore(folder / "artifacts"))
+
+
 def _ok(spec, value=0.5):
     return CellResult.of(spec, Status.OK, metrics=dict.fromkeys(("auroc", "recall"), value), seconds=2.0)
 
 
 def _record(target, plan, status=Status.OK):
+    target.record_known({})
     for spec in plan.cells:
         if spec.skip is not None:
-            target.record_skipped(spec)
-        elif status is Status.OK:
+            continue
+        if status is Status.OK:
             target.record_cell(spec, _ok(spec), {})
         else:
             target.record_cell(spec, CellResult.of(spec, status, reason="no luck"), {})
@@ -84,8 +96,8 @@ def _folder(run):
     return Path(run.info.artifact_uri.removeprefix("file://"))
 
 
-def test_a_recorded_matrix_is_read_back(open_store, status_of, rotation):
-    with open_store().open_matrix(rotation, new=False) as target:
+def test_a_recorded_matrix_is_read_back(open_store, status_of, rotation, journal):
+    with open_store().open_matrix(rotation, journal, new=False) as target:
         _record(target, rotation)
     assert set(status_of(target.parent_id).values()) == {"FINISHED"}
     assert set(status_of(target.parent_id)) == {None, *_rows(rotation)}
@@ -102,21 +114,21 @@ def test_a_recorded_matrix_is_read_back(open_store, status_of, rotation):
     assert open_store().holds(rotation)
 
 
-def test_the_mean_over_held_out_classes_is_recorded_with_the_last_of_them(open_store, client, rotation):
+def test_the_mean_over_held_out_classes_is_recorded_with_the_last_of_them(open_store, client, rotation, journal):
     row = ("vae", 0)
     first, second = (cell for cell in rotation.cells if cell.training.in_rotation and _row(cell) == row)
-    with open_store().open_matrix(rotation, new=False) as target:
+    with open_store().open_matrix(rotation, journal, new=False) as target:
         target.record_cell(first, _ok(first, 0.25), {})
+        assert target.deliver()
         assert "anomaly_detection.auroc" not in _run_of(client, target.parent_id, first).data.metrics
         target.record_cell(second, _ok(second, 0.75), {})
     assert _run_of(client, target.parent_id, first).data.metrics["anomaly_detection.auroc"] == 0.5
 
 
-def test_files_are_recorded_under_their_own_names(open_store, client, rotation, tmp_path):
+def test_files_are_recorded_under_their_own_names(open_store, client, rotation, journal):
     spec = next(cell for cell in rotation.cells if cell.training.in_rotation)
-    stored = tmp_path / "a-content-hash"
-    stored.write_bytes(b"pixels")
-    with open_store().open_matrix(rotation, new=False) as target:
+    stored = journal.artifacts.put(b"pixels")
+    with open_store().open_matrix(rotation, journal, new=False) as target:
         target.record_cell(spec, _ok(spec), {"curve.png": stored})
     folder = (
         _folder(_run_of(client, target.parent_id, spec)) / "anomaly_detection" / f"without_{spec.training.held_out}"
@@ -125,12 +137,12 @@ def test_files_are_recorded_under_their_own_names(open_store, client, rotation, 
     assert not (folder / "curve.png").is_symlink()
 
 
-def test_a_failed_cell_keeps_its_traceback_and_fails_its_run_and_the_matrix(open_store, client, status_of, rotation):
+def test_a_failed_cell_keeps_its_traceback_and_fails_its_run_and_the_matrix(
+    open_store, client, status_of, rotation, journal
+):
     failing, *others = (cell for cell in rotation.cells if cell.skip is None)
-    with open_store().open_matrix(rotation, new=False) as target:
-        for spec in rotation.cells:
-            if spec.skip is not None:
-                target.record_skipped(spec)
+    with open_store().open_matrix(rotation, journal, new=False) as target:
+        target.record_known({})
         result = CellResult.of(failing, Status.FAILED, reason="no luck", traceback="Traceback: no luck")
         target.record_cell(failing, result, {})
         for spec in others:
@@ -147,42 +159,42 @@ def test_a_failed_cell_keeps_its_traceback_and_fails_its_run_and_the_matrix(open
 @pytest.mark.parametrize(
     ("error", "status"), [(KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED"), (ValueError, "FAILED")]
 )
-def test_an_interrupted_matrix_leaves_no_run_open(open_store, status_of, rotation, error, status):
-    target = open_store().open_matrix(rotation, new=False)
+def test_an_interrupted_matrix_leaves_no_run_open(open_store, status_of, rotation, error, status, journal):
+    target = open_store().open_matrix(rotation, journal, new=False)
     first, *_ = (cell for cell in rotation.cells if cell.skip is None)
     with pytest.raises(error):
         _record_and_raise(target, first, _ok(first), error)
     assert set(status_of(target.parent_id).values()) == {status}
 
 
-def test_an_interruption_while_runs_are_opened_leaves_none_open(client, new_experiment, status_of, rotation):
+def test_an_interruption_while_runs_are_opened_leaves_none_open(
+    mlflow_store, client, new_experiment, status_of, rotation, journal
+):
     class Interrupted(Runs):
         def log_dataset(self, run_id, info):
             raise KeyboardInterrupt
 
-    _, experiment_id = new_experiment()
-    target = MatrixRun(Interrupted(client, experiment_id), rotation)
+    name, experiment_id = new_experiment()
+    store = Store(mlflow_store, name)
+    target = MatrixRun(Interrupted(client, experiment_id), rotation, journal, store.delivery(journal))
     with pytest.raises(KeyboardInterrupt):
         target.__enter__()
     assert set(status_of(target.parent_id).values()) == {"KILLED"}
 
 
-def test_an_interrupted_matrix_goes_on_in_its_runs(open_store, client, status_of, rotation):
+def test_an_interrupted_matrix_goes_on_in_its_runs(open_store, client, status_of, rotation, journal):
     todo = [cell for cell in rotation.cells if cell.skip is None]
     first = next(cell for cell in todo if cell.training.in_rotation)
-    target = open_store().open_matrix(rotation, new=False)
+    target = open_store().open_matrix(rotation, journal, new=False)
     with pytest.raises(KeyboardInterrupt):
         _record_and_raise(target, first, _ok(first, 0.25), KeyboardInterrupt)
     store = open_store()
     finished = store.finished(rotation.cells)
     assert set(finished) == {first.hash}
-    with store.open_matrix(rotation, new=False) as continued:
+    with store.open_matrix(rotation, journal, new=False) as continued:
+        continued.record_known(finished)
         for spec in rotation.cells:
-            if spec.skip is not None:
-                continued.record_skipped(spec)
-            elif spec.hash in finished:
-                continued.record_reused(spec, finished[spec.hash])
-            else:
+            if spec.skip is None and spec.hash not in finished:
                 continued.record_cell(spec, _ok(spec, 0.75), {})
     assert continued.parent_id == target.parent_id
     assert set(status_of(target.parent_id).values()) == {"FINISHED"}
@@ -191,19 +203,19 @@ def test_an_interrupted_matrix_goes_on_in_its_runs(open_store, client, status_of
     assert "cell.anomaly_detection.without_1.from_run" not in run.data.tags
 
 
-def test_cells_of_another_matrix_are_reused_and_name_the_run_with_their_pictures(open_store, client, lay_out):
+def test_cells_of_another_matrix_are_reused_and_name_the_run_with_their_pictures(open_store, client, lay_out, journal):
     one = lay_out(models=["vae"], tasks=["sampling"])
     two = lay_out(models=[{"name": "vae", "label": "renamed"}, "shallow"], tasks=["sampling"])
     three = lay_out(models=[{"name": "vae", "label": "renamed"}], tasks=["sampling"])
     (spec,) = one.cells
-    with open_store().open_matrix(one, new=False) as first:
+    with open_store().open_matrix(one, journal, new=False) as first:
         first.record_cell(spec, CellResult.of(spec, Status.OK, metrics={"recall": 0.5, "x": float("inf")}), {})
     origin = _run_of(client, first.parent_id, spec).info.run_id
     for plan in (two, three):
         store = open_store()
         finished = store.finished(plan.cells)
         assert finished[spec.hash].origin == origin
-        with store.open_matrix(plan, new=False) as target:
+        with store.open_matrix(plan, journal, new=False) as target:
             target.record_reused(plan.cells[0], finished[spec.hash])
         run = _run_of(client, target.parent_id, plan.cells[0])
         assert run.data.tags["cell.sampling.from_run"] == origin
@@ -212,61 +224,60 @@ def test_cells_of_another_matrix_are_reused_and_name_the_run_with_their_pictures
         assert reused.metrics == {"recall": 0.5, "x": float("inf")}
 
 
-def test_a_cell_of_one_held_out_class_is_reused_in_a_rotation(open_store, client, lay_out, rotation):
+def test_a_cell_of_one_held_out_class_is_reused_in_a_rotation(open_store, client, lay_out, rotation, journal):
     one = lay_out(models=["vae"], tasks=["anomaly_detection"])
     (alone,) = one.cells
-    with open_store().open_matrix(one, new=False) as target:
+    with open_store().open_matrix(one, journal, new=False) as target:
         target.record_cell(alone, _ok(alone, 0.25), {})
     store = open_store()
     finished = store.finished(rotation.cells)
     reused, other = (cell for cell in rotation.cells if cell.training.in_rotation and _row(cell) == ("vae", 0))
     assert set(finished) == {reused.hash}
-    with store.open_matrix(rotation, new=False) as target:
+    with store.open_matrix(rotation, journal, new=False) as target:
         target.record_reused(reused, finished[reused.hash])
         target.record_cell(other, _ok(other, 0.75), {})
     metrics = _run_of(client, target.parent_id, reused).data.metrics
     assert (metrics["anomaly_detection.without_1.auroc"], metrics["anomaly_detection.auroc"]) == (0.25, 0.5)
 
 
-def test_only_cells_that_are_ok_are_finished(open_store, rotation):
-    with open_store().open_matrix(rotation, new=False) as target:
+def test_only_cells_that_are_ok_are_finished(open_store, rotation, journal):
+    with open_store().open_matrix(rotation, journal, new=False) as target:
         _record(target, rotation, Status.FAILED)
     assert open_store().finished(rotation.cells) == {}
 
 
-def test_a_fresh_matrix_has_runs_of_its_own(open_store, rotation):
+def test_a_fresh_matrix_has_runs_of_its_own(open_store, rotation, journal):
     parents = []
     for new in (False, False, True):
-        with open_store().open_matrix(rotation, new=new) as target:
+        with open_store().open_matrix(rotation, journal, new=new) as target:
             parents.append(target.parent_id)
     assert parents[0] == parents[1] != parents[2]
 
 
-def test_another_matrix_and_one_that_is_still_running_are_not_continued(open_store, lay_out, rotation):
-    with open_store().open_matrix(lay_out(models=["vae"], tasks=["sampling"]), new=False) as other:
+def test_another_matrix_and_one_that_is_still_running_are_not_continued(open_store, lay_out, rotation, journal):
+    with open_store().open_matrix(lay_out(models=["vae"], tasks=["sampling"]), journal, new=False) as other:
         pass
-    with open_store().open_matrix(rotation, new=False) as running:
+    with open_store().open_matrix(rotation, journal, new=False) as running:
         assert running.parent_id != other.parent_id
-        with open_store().open_matrix(rotation, new=False) as beside:
+        with open_store().open_matrix(rotation, journal, new=False) as beside:
             assert beside.parent_id != running.parent_id
 
 
-def test_a_training_is_recorded_with_its_weights(open_store, client, rotation, tmp_path):
+def test_a_training_is_recorded_with_its_weights(open_store, client, rotation, journal):
     training = rotation.trainings[0]
-    weights = tmp_path / "a-content-hash"
-    weights.write_bytes(b"weights")
-    with open_store().open_matrix(rotation, new=False) as target:
-        target.record_training(training, RESULT, "cpu", weights, None)
+    with open_store().open_matrix(rotation, journal, new=False) as target:
+        target.record_training(training, RESULT, "cpu", journal.artifacts.put(b"weights"))
+        target.log_model(training, None)
     run = _run_of(client, target.parent_id, rotation.cells[0])
     key = training.training_key
     for name in ("seconds", "images_seen", "optimizer_steps", "parameters"):
         assert run.data.metrics[f"train.{key}.{name}"] == getattr(RESULT, name)
     assert run.data.tags[f"training.{key}.hash"] == training.hash
-    assert "does not load" in run.data.tags[f"training.{key}.model_not_logged"]
+    assert "does not load" in run.data.tags[f"training.{key}.model"]
     assert (_folder(run) / "weights" / f"{key}.safetensors").read_bytes() == b"weights"
 
 
-def test_what_exceeds_a_batch_is_recorded_whole(mlflow_store, new_experiment, client, rotation, tmp_path):
+def test_what_exceeds_a_batch_is_recorded_whole(mlflow_store, new_experiment, client, rotation, journal):
     class AsStrictAsAServer(MlflowClient):
         def log_batch(self, run_id, metrics=(), params=(), tags=(), **options):
             assert len(metrics) <= 1000
@@ -274,14 +285,15 @@ def test_what_exceeds_a_batch_is_recorded_whole(mlflow_store, new_experiment, cl
             assert len(tags) <= 100
             return super().log_batch(run_id, metrics, params, tags, **options)
 
-    _, experiment_id = new_experiment()
+    name, experiment_id = new_experiment()
     training, spec = rotation.trainings[0], next(cell for cell in rotation.cells if cell.skip is None)
-    weights = tmp_path / "weights"
-    weights.touch()
     epochs = tuple(EpochLosses(epoch, "end to end", 1.0, 1.0, 1.0, 1.0) for epoch in range(1, 302))
     absent = {f"metric_{number}": "too few" for number in range(150)}
-    with MatrixRun(Runs(AsStrictAsAServer(mlflow_store), experiment_id), rotation) as target:
-        target.record_training(training, TrainingResult(epochs, 1.5, 100, 10, 5), "cpu", weights, None)
+    strict = AsStrictAsAServer(mlflow_store)
+    delivery = Delivery(journal, lambda update: apply_update(strict, update, journal.artifacts), mlflow_store, print)
+    with MatrixRun(Runs(strict, experiment_id), rotation, journal, delivery) as target:
+        weights = journal.artifacts.put(b"weights")
+        target.record_training(training, TrainingResult(epochs, 1.5, 100, 10, 5), "cpu", weights)
         target.record_cell(spec, CellResult.of(spec, Status.OK, absent=absent), {})
     run = _run_of(client, target.parent_id, spec)
     for name in ("total", "reconstruction", "penalty", "validation"):
@@ -290,13 +302,11 @@ def test_what_exceeds_a_batch_is_recorded_whole(mlflow_store, new_experiment, cl
     assert read_cells(run)[spec.key].result.absent == absent
 
 
-def test_weights_are_copied_one_by_one_for_the_trainings_that_are_wanted(open_store, rotation, tmp_path):
+def test_weights_are_copied_one_by_one_for_the_trainings_that_are_wanted(open_store, rotation, journal):
     first, second, third, *_ = rotation.trainings
-    with open_store().open_matrix(rotation, new=False) as target:
+    with open_store().open_matrix(rotation, journal, new=False) as target:
         for training in (first, second):
-            weights = tmp_path / training.hash
-            weights.write_bytes(training.hash.encode())
-            target.record_training(training, RESULT, "cpu", weights, None)
+            target.record_training(training, RESULT, "cpu", journal.artifacts.put(training.hash.encode()))
     seen = Counter()
 
     def put(content):
@@ -307,34 +317,32 @@ def test_weights_are_copied_one_by_one_for_the_trainings_that_are_wanted(open_st
     assert seen == {second.hash.encode(): 1}
 
 
-def test_a_model_that_cannot_be_exported_says_so_and_costs_nothing(open_store, client, rotation, tmp_path):
+def test_a_model_that_cannot_be_exported_says_so_and_costs_nothing(open_store, client, rotation, journal):
     class Unexportable(Autoencoder):
         def forward(self, x):
             raise RuntimeError("not in an export")
 
     training = rotation.trainings[0]
-    weights = tmp_path / "weights"
-    weights.touch()
-    with open_store().open_matrix(rotation, new=False) as target:
+    with open_store().open_matrix(rotation, journal, new=False) as target:
         model = Unexportable(ModelSpec(rotation.dataset.input_shape, 2, Params(), DENSE, Bernoulli())).eval()
-        target.record_training(training, RESULT, "cpu", weights, model)
+        target.record_training(training, RESULT, "cpu", journal.artifacts.put(b"weights"))
+        target.log_model(training, model)
     tags = _run_of(client, target.parent_id, rotation.cells[0]).data.tags
-    assert "not in an export" in tags[f"training.{training.training_key}.model_not_logged"]
+    assert "not in an export" in tags[f"training.{training.training_key}.model"]
     assert tags[f"training.{training.training_key}.hash"] == training.hash
 
 
 @pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # mlflow, at its first import for pyfunc
-def test_an_exported_model_loads_without_its_plugin(open_store, client, rotation, tmp_path, build):
+def test_an_exported_model_loads_without_its_plugin(open_store, client, rotation, tmp_path, build, journal):
     import mlflow
 
     training = rotation.trainings[0]
-    weights = tmp_path / "weights"
-    weights.touch()
-    with open_store().open_matrix(rotation, new=False) as target:
+    with open_store().open_matrix(rotation, journal, new=False) as target:
         model = build("shallow").eval()
-        target.record_training(training, RESULT, "cpu", weights, model)
+        target.record_training(training, RESULT, "cpu", journal.artifacts.put(b"weights"))
+        target.log_model(training, model)
     run = _run_of(client, target.parent_id, rotation.cells[0])
-    assert f"training.{training.training_key}.model_not_logged" not in run.data.tags
+    assert run.data.tags[f"training.{training.training_key}.model"] == "logged"
     (logged,) = client.search_logged_models([run.info.experiment_id])
     assert logged.name == training.training_key
     loaded = mlflow.pytorch.load_model(logged.model_uri)
@@ -343,15 +351,15 @@ def test_an_exported_model_loads_without_its_plugin(open_store, client, rotation
         torch.testing.assert_close(loaded(x), model(x))
 
 
-def test_the_accuracy_of_the_reference_classifier_is_a_metric_of_the_matrix(open_store, client, rotation):
-    with open_store().open_matrix(rotation, new=False) as target:
+def test_the_accuracy_of_the_reference_classifier_is_a_metric_of_the_matrix(open_store, client, rotation, journal):
+    with open_store().open_matrix(rotation, journal, new=False) as target:
         target.record_reference_classifier(0.97)
     assert client.get_run(target.parent_id).data.metrics == {"reference_classifier.accuracy": 0.97}
 
 
-def test_a_matrix_is_described_by_its_table_and_diagrams(open_store, client, rotation):
+def test_a_matrix_is_described_by_its_table_and_diagrams(open_store, client, rotation, journal):
     store = open_store()
-    with store.open_matrix(rotation, new=False) as target:
+    with store.open_matrix(rotation, journal, new=False) as target:
         pass
     store.describe(target.parent_id, "| model |" + "x" * 20_000, {"sampling.png": b"pixels"})
     run = client.get_run(target.parent_id)
@@ -360,9 +368,9 @@ def test_a_matrix_is_described_by_its_table_and_diagrams(open_store, client, rot
     assert json.loads((_folder(run) / "matrix.json").read_text())["matrix"] == rotation.matrix
 
 
-def test_runs_whose_process_died_are_closed(open_store, client, status_of, rotation):
+def test_runs_whose_process_died_are_closed(open_store, client, status_of, rotation, journal):
     store = open_store()
-    target = store.open_matrix(rotation, new=False).__enter__()
+    target = store.open_matrix(rotation, journal, new=False).__enter__()
     assert store.close_dead_runs() == 0
     client.set_tag(target.parent_id, "aebench.process", _without_start_time(client, target.parent_id))
     assert store.close_dead_runs() == 1

@@ -22,8 +22,10 @@ from aebench.cli.options import (
     Seeds,
     Tasks,
     TrackingUri,
+    WorkDir,
     data_folder,
     load_benchmark,
+    work_folder,
 )
 from aebench.cli.output import console, print_error, print_json, write_text
 from aebench.errors import AebenchError
@@ -57,6 +59,7 @@ def run(
         int | None, typer.Option(min=1, help="Concurrent trainings.  [default: one per core; several on CUDA]")
     ] = None,
     data_dir: DataDir = None,
+    work_dir: WorkDir = None,
     tracking_uri: TrackingUri = None,
     experiment: Experiment = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every cell again, also those in the store.")] = False,
@@ -74,7 +77,9 @@ def run(
     from aebench.report.tables import results_table
 
     terminal = console()
-    options = runner.RunOptions(device, jobs, data_folder(data_dir), tracking_uri, experiment, fresh, cell_timeout)
+    options = runner.RunOptions(
+        device, jobs, data_folder(data_dir), work_folder(work_dir), tracking_uri, experiment, fresh, cell_timeout
+    )
     with RunProgress(terminal) as progress:
         summary = runner.run(benchmark, registry, options, progress)
     terminal.print(results_table(summary.results))
@@ -156,7 +161,7 @@ def results(
     from aebench.report.tables import results_table
     from aebench.tracking.store import Store, newest_experiment
 
-    store = Store(tracking_uri, experiment or newest_experiment(tracking_uri), must_exist=True)
+    store = Store(tracking_uri, experiment or newest_experiment(tracking_uri), print_error)
     found = store.results()
     if as_json:
         print_json(found.to_json())
@@ -179,7 +184,7 @@ def compare(
     registry = _registry()
     if not registry.studies:
         raise AebenchError("no studies are installed; see 'aebench list failures'")
-    store = Store(tracking_uri, experiment or newest_experiment(tracking_uri), must_exist=True)
+    store = Store(tracking_uri, experiment or newest_experiment(tracking_uri), print_error)
     results = store.results()
     comparisons = [compare_with(results, study.record) for study in registry.studies.values()]
     if as_json:

@@ -34,6 +34,13 @@ DataDir = Annotated[
     Path | None,
     typer.Option(envvar="AEBENCH_DATA_DIR", help="Where data sets are kept.  [default: the user cache directory]"),
 ]
+WorkDir = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="AEBENCH_WORK_DIR",
+        help="Where a run keeps what must survive its death.  [default: the user state directory]",
+    ),
+]
 TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow store.  [default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
 ]
@@ -96,3 +103,12 @@ def data_folder(given: Path | None) -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("aebench", appauthor=False)
+
+
+def work_folder(given: Path | None) -> Path:
+    """The folder in which runs keep what must survive them: the given one, else the user's state directory."""
+    if given is not None:
+        return given.expanduser()
+    from platformdirs import user_state_path
+
+    return user_state_path("aebench", appauthor=False)

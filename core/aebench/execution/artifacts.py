@@ -23,6 +23,11 @@ class Ref:
 
     digest: str
 
+    @classmethod
+    def of(cls, content: bytes) -> Ref:
+        """The reference to this content."""
+        return cls(hashlib.sha256(content).hexdigest())
+
 
 class ArtifactStore(Protocol):
     """The store of the inputs and outputs of jobs, on any engine."""
@@ -47,7 +52,7 @@ class FolderStore:
         self.folder = folder
 
     def put(self, content: bytes) -> Ref:
-        ref = Ref(hashlib.sha256(content).hexdigest())
+        ref = Ref.of(content)
         with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as part:
             part.write(content)
         os.replace(part.name, self._file(ref))

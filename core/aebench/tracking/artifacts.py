@@ -1,4 +1,4 @@
-"""Files of a run: written from files or bytes under names of our choice, and read back."""
+"""Files of a run: written from files or bytes under paths of our choice, and read back."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 
-def log_files(client: MlflowClient, run_id: str, folder: str, files: Mapping[str, Path | bytes]) -> None:
-    """Log local files, or contents, under these names in a folder of the run.
+def log_files(client: MlflowClient, run_id: str, files: Mapping[str, Path | bytes]) -> None:
+    """Log local files, or contents, by their paths in the run.
 
     Raises:
-        ValueError: a name is a path.
+        ValueError: a path leads out of the run.
     """
     if not files:
         return
-    if paths := [file for file in files if Path(file).name != file or file in ("", "..")]:
-        raise ValueError(f"{paths[0]!r} is not the name of a file")
+    for path in files:
+        if not path or path.startswith("/") or not {"", ".", ".."}.isdisjoint(path.split("/")):
+            raise ValueError(f"{path!r} is not the path of a file in a run")
     with tempfile.TemporaryDirectory(prefix="aebench-") as name:
-        for file, source in files.items():
+        for path, source in files.items():
+            file = Path(name, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(source, Path):
-                Path(name, file).symlink_to(source.absolute())
+                file.symlink_to(source.absolute())
             else:
-                Path(name, file).write_bytes(source)
-        client.log_artifacts(run_id, name, folder)
+                file.write_bytes(source)
+        client.log_artifacts(run_id, name)
 
 
 def read_file(client: MlflowClient, run_id: str, path: str) -> bytes | None:

@@ -1,13 +1,17 @@
-"""Finds the tracking store, and checks that it answers."""
+"""Finds the tracking store, creates it if it is a database file, and checks that it answers."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,12 +26,67 @@ def store_uri(uri: str | None) -> str:
     return uri or str(mlflow.get_tracking_uri())
 
 
-def check_answers(uri: str, must_exist: bool) -> None:
-    """Fail at once on a store that cannot answer, where MLflow would retry for minutes.
+def resolved(uri: str) -> str:
+    """The same store, whatever the working directory."""
+    file = _database_file(uri)
+    return uri if file is None else f"sqlite:///{file}"
 
-    Args:
-        uri: the tracking URI.
-        must_exist: a SQLite file that is not there is an error.
+
+def create_database(uri: str) -> None:
+    """Make a SQLite store that does not exist, or that another process began to make and left without content.
+
+    MLflow takes seconds to make the tables, and cannot go on if it is killed meanwhile. So they are made under another
+    name, and moved into place when they are whole. Only one process may do this at a time.
+
+    Raises:
+        AebenchError: the file cannot be written.
+    """
+    file = _database_file(uri)
+    if file is None or file.is_dir() or (file.exists() and not _is_half_made(file)):
+        return
+    if not os.access(file.parent, os.W_OK):
+        raise AebenchError(f"the tracking store {uri} cannot be written: no such folder, or no permission")
+    part = file.with_name(f"{file.name}.part")
+    try:
+        _remove_database(part)
+        MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
+        _remove_database(file)  # with its rollback journal, which must not be applied to the new file
+        os.replace(part, file)
+    except (OSError, MlflowException, SQLAlchemyError) as error:
+        _remove_database(part)
+        raise AebenchError(f"the tracking store {uri} cannot be created: {one_line(error)}") from error
+
+
+def _database_file(uri: str) -> Path | None:
+    """The file of a SQLite store; None for any other store."""
+    if uri.partition(":")[0] != "sqlite":
+        return None
+    name = make_url(uri).database
+    return None if name in (None, "", ":memory:") else Path(str(name)).absolute()
+
+
+def _is_half_made(file: Path) -> bool:
+    """Whether a database has some of MLflow's tables and no experiment, not even the default one."""
+    from mlflow.store.db.base_sql_model import Base
+
+    try:
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+            tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+            own = {*Base.metadata.tables, "alembic_version"}
+            if any(table not in own and not table.startswith("_alembic_tmp_") for table in tables):
+                return False
+            return "experiments" not in tables or not connection.execute("select 1 from experiments").fetchone()
+    except sqlite3.Error:
+        return False  # locked, or no database: `check_answers` says so
+
+
+def _remove_database(file: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
+
+
+def check_answers(uri: str) -> None:
+    """Fail at once on a store that cannot answer, where MLflow would retry for minutes.
 
     Raises:
         AebenchError: the store does not answer, or cannot be one.
@@ -40,12 +99,11 @@ def check_answers(uri: str, must_exist: bool) -> None:
             file = Path(make_url(uri).database or "").absolute()
             if file.is_dir():
                 raise AebenchError(f"the tracking store {uri} cannot be used: {file} is a folder, not a database")
-            if must_exist and not file.is_file():
+            if not file.is_file():
                 raise AebenchError(f"there are no results yet: {file} does not exist; 'aebench run' creates them")
-            if not os.access(file if file.exists() else file.parent, os.W_OK):
-                raise AebenchError(f"the tracking store {uri} cannot be written: no such folder, or no permission")
-            if file.is_file():
-                _check_database(uri)
+            if not os.access(file, os.W_OK):
+                raise AebenchError(f"the tracking store {uri} cannot be written: no permission")
+            _check_database(uri)
         elif ("://" in uri and scheme in ("mysql", "postgresql", "mssql")) or "+" in scheme:
             _check_database(uri)
         elif scheme not in ("databricks", "databricks-uc"):

@@ -6,8 +6,10 @@ A matrix is a parent run with one child run for each model and seed. A child hol
     params   model.*  train.*  likelihood.*  task.<task>.*
     metrics  <cell>.<metric>  time.<cell>  time.<cell>.pictures  train.<training>.<curve or total>
     tags     cell.<cell>.{status, hash, reason, from_run, absent.<metric>}  <cell>.<metric> if it is not finite
-             training.<training>.{hash, graph_fallback, model_not_logged}
+             training.<training>.{hash, weights, graph_fallback, model}
     files    <cell with / for .>/<picture or table>  <cell with / for .>/error.txt  weights/<training>.safetensors
+
+`training.<training>.weights` is the SHA-256 of the weights; `model` is "logged", or says why the model is not.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ RUNNING = "attributes.status = 'RUNNING'"  # a filter, as are the results of `of
 
 _CELL_STATUS = re.compile(rf"cell\.(?P<key>{NAME_PATTERN}(?:\.without_\d+)?)\.status")
 _TRAINING_HASH = re.compile(rf"training\.(?P<key>{NAME_PATTERN})\.hash")  # the key becomes a file name
+MODEL_LOGGED = "logged"
 
 
 class Kind(StrEnum):
@@ -183,18 +186,30 @@ def training_metrics(spec: TrainingSpec, result: TrainingResult, now: int) -> li
     return [metric for metric in metrics if math.isfinite(metric.value)]
 
 
-def training_tags(spec: TrainingSpec, result: TrainingResult, device: str, model_not_logged: str) -> dict[str, str]:
-    """Tags of a training; `model_not_logged` says why there is no exported model, and is empty where there is one."""
+def training_tags(spec: TrainingSpec, result: TrainingResult, device: str, weights: str) -> dict[str, str]:
+    """Tags of a training whose model is not logged yet; `weights` is the SHA-256 of its weights."""
     prefix = f"training.{spec.training_key}"
-    reasons = {"graph_fallback": result.graph_fallback, "model_not_logged": model_not_logged}
-    tags = {f"{prefix}.{name}": reason[:LONGEST_TAG] for name, reason in reasons.items() if reason}
-    return tags | {"device": device, f"{prefix}.hash": spec.hash}
+    tags = {"device": device, **model_logged_tags(spec, "the run ended before it could be logged")}
+    if result.graph_fallback:
+        tags[f"{prefix}.graph_fallback"] = result.graph_fallback[:LONGEST_TAG]
+    return tags | {f"{prefix}.weights": weights, f"{prefix}.hash": spec.hash}
+
+
+def model_logged_tags(spec: TrainingSpec, reason: str) -> dict[str, str]:
+    """The tag that says why a trained model is not logged; an empty `reason` says that it is."""
+    return {f"training.{spec.training_key}.model": (reason or MODEL_LOGGED)[:LONGEST_TAG]}
 
 
 def training_hashes(run: Run) -> dict[str, str]:
     """The hashes of the trainings that a model's run holds, by training key."""
     matches = ((_TRAINING_HASH.fullmatch(tag), value) for tag, value in run.data.tags.items())
     return {match["key"]: value for match, value in matches if match is not None}
+
+
+def weights_digest(run: Run, training_key: str) -> str | None:
+    """The SHA-256 of the weights of a training that a model's run holds; None where an old aebench wrote none."""
+    digest: str | None = run.data.tags.get(f"training.{training_key}.weights")
+    return digest
 
 
 def training_seconds(run: Run) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -13,6 +12,8 @@ from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from aebench.errors import AebenchError, one_line
+from aebench.execution.artifacts import Ref
+from aebench.execution.liveness import is_alive
 from aebench.planning.cells import Status
 from aebench.planning.planner import Plan
 from aebench.planning.specs import EvaluationSpec
@@ -20,10 +21,12 @@ from aebench.results.description import results_of
 from aebench.results.matrix import MatrixResults
 from aebench.tracking import schema
 from aebench.tracking.artifacts import log_files, read_file
-from aebench.tracking.connection import check_answers, store_uri
-from aebench.tracking.liveness import is_alive
-from aebench.tracking.runs import RunEnd, Runs
+from aebench.tracking.connection import check_answers, resolved, store_uri
+from aebench.tracking.delivery import Delivery, Note, patient, silence
+from aebench.tracking.journal import Journal
+from aebench.tracking.runs import Runs, apply_update
 from aebench.tracking.schema import Kind, StoredCell
+from aebench.tracking.updates import RunEnd
 from aebench.tracking.writer import MatrixRun
 
 R = TypeVar("R")
@@ -35,22 +38,23 @@ class Store:
     Args:
         uri: the tracking URI; None for MLFLOW_TRACKING_URI or MLflow's own default.
         experiment: name of the experiment, created with the first matrix.
-        must_exist: do not create a SQLite file that is not there.
+        note: prints a line, while the store is waited for.
 
     Raises:
         AebenchError: the store does not answer, or cannot be one, or the experiment cannot have this name.
     """
 
-    def __init__(self, uri: str | None, experiment: str, *, must_exist: bool = False) -> None:
-        for name in ("alembic", "mlflow.store.db.utils", "mlflow.utils.requirements_utils"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+    def __init__(self, uri: str | None, experiment: str, note: Note = lambda line: None) -> None:
         schema.check_experiment(experiment)
+        silence()
         self.uri = store_uri(uri)
-        check_answers(self.uri, must_exist)
+        check_answers(self.uri)
         mlflow.set_tracking_uri(self.uri)
         self.experiment = experiment
+        self._note = note
         try:
-            self._client = MlflowClient()
+            self._direct = MlflowClient()
+            self._client = patient(self._direct, self.uri, note)
             self._existing: Experiment | None = self._client.get_experiment_by_name(experiment)
         except MlflowException as error:
             raise AebenchError(f"the tracking store {self.uri} cannot be used: {one_line(error)}") from error
@@ -58,6 +62,17 @@ class Store:
             raise AebenchError(
                 f"experiment '{experiment}' was deleted; restore it in the MLflow UI, or choose another (--experiment)"
             )
+
+    @property
+    def identity(self) -> str:
+        """Identifies the store, whatever the working directory."""
+        return resolved(self.uri)
+
+    def delivery(self, journal: Journal) -> Delivery:
+        """Delivers a journal to this store."""
+        return Delivery(
+            journal, lambda update: apply_update(self._direct, update, journal.artifacts), self.uri, self._note
+        )
 
     def close_dead_runs(self) -> int:
         """Mark as KILLED the runs whose process died and left them RUNNING; returns how many there were."""
@@ -84,7 +99,7 @@ class Store:
             put: called with the weights of each training in the store, as safetensors.
 
         Returns:
-            What `put` returned, by hash of the training; a training without weights in the store is left out.
+            What `put` returned, by hash of the training; a training whose weights are missing or damaged is left out.
         """
         wanted = set(hashes)
         copied: dict[str, R] = {}
@@ -92,29 +107,38 @@ class Store:
             for key, training_hash in schema.training_hashes(run).items():
                 if training_hash in wanted and training_hash not in copied:
                     path = f"{schema.WEIGHTS_FOLDER}/{schema.weights_name(key)}"
-                    weights = read_file(self._client, run.info.run_id, path)
-                    if weights is not None:
+                    weights, digest = read_file(self._client, run.info.run_id, path), schema.weights_digest(run, key)
+                    if weights is not None and Ref.of(weights).digest == digest:
                         copied[training_hash] = put(weights)
+                    elif weights is not None:
+                        self._note(f"the weights of {run.info.run_name} ({key}) are damaged; it is trained again")
             if len(copied) == len(wanted):
                 break
         return copied
 
-    def open_matrix(self, plan: Plan, *, new: bool) -> MatrixRun:
+    def open_matrix(self, plan: Plan, journal: Journal, *, new: bool) -> MatrixRun:
         """The run that collects a matrix's results: an interrupted one of the same matrix goes on, unless `new`."""
         if self._existing is None:
-            try:
-                identity = self._client.create_experiment(self.experiment, tags=schema.TRAINING_EXPERIMENT)
-            except MlflowException as error:
-                raise AebenchError(f"experiment '{self.experiment}' cannot be created: {one_line(error)}") from error
-            self._existing = self._client.get_experiment(identity)
+            self._existing = self._create_experiment()
         # Models are logged under the experiment that the fluent interface points at.
         mlflow.set_experiment(experiment_id=self._existing.experiment_id)
         runs = Runs(self._client, self._existing.experiment_id)
-        newest = None if new else self._newest_parent()
+        newest, delivery = None if new else self._newest_parent(), self.delivery(journal)
         if newest is None or not _is_of(plan, newest) or newest.info.status == "RUNNING":
-            return MatrixRun(runs, plan)
+            return MatrixRun(runs, plan, journal, delivery)
         children = {schema.row_of(run): run.info.run_id for run in self._children(newest)}
-        return MatrixRun(runs, plan, newest.info.run_id, children)
+        return MatrixRun(runs, plan, journal, delivery, newest.info.run_id, children)
+
+    def _create_experiment(self) -> Experiment:
+        try:
+            return self._client.get_experiment(
+                self._client.create_experiment(self.experiment, tags=schema.TRAINING_EXPERIMENT)
+            )
+        except MlflowException as error:
+            existing = self._client.get_experiment_by_name(self.experiment)
+            if existing is None:
+                raise AebenchError(f"experiment '{self.experiment}' cannot be created: {one_line(error)}") from error
+            return existing  # another process has just created it
 
     def results(self, parent_id: str | None = None) -> MatrixResults:
         """The newest matrix of the experiment, or the one under this run.
@@ -146,7 +170,8 @@ class Store:
     def describe(self, parent_id: str, note: str, rankings: Mapping[str, bytes]) -> None:
         """Show `note`, in Markdown, as the description of a matrix's run, and keep diagrams of its rankings by name."""
         self._client.set_tag(parent_id, schema.NOTE, note[: schema.LONGEST_TAG])
-        log_files(self._client, parent_id, schema.RANKINGS_FOLDER, rankings)
+        files = {f"{schema.RANKINGS_FOLDER}/{name}": content for name, content in rankings.items()}
+        log_files(self._client, parent_id, files)
 
     def holds(self, plan: Plan) -> bool:
         """Whether the newest matrix is this one, with every cell `ok` or skipped."""
@@ -181,13 +206,17 @@ class Store:
     def _description(self, parent: Run) -> dict[str, Any] | None:
         """The matrix as it was planned; None if the run was killed before it was written, or it was deleted."""
         content = read_file(self._client, parent.info.run_id, schema.DESCRIPTION_FILE)
-        return None if content is None else json.loads(content)
+        try:
+            description: dict[str, Any] | None = None if content is None else json.loads(content)
+        except ValueError:  # truncated
+            return None
+        return description
 
 
 def newest_experiment(uri: str | None) -> str:
     """Name of the experiment in which a matrix was started last; the default data set's when there is none."""
     checked = store_uri(uri)
-    check_answers(checked, must_exist=True)
+    check_answers(checked)
     client = MlflowClient(checked)
     try:
         experiments = {experiment.experiment_id: experiment.name for experiment in client.search_experiments()}

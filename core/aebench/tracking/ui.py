@@ -31,7 +31,7 @@ def serve_ui(uri: str, host: str, port: int, say: Callable[[str], None], warn: C
     Raises:
         AebenchError: the store does not answer, or the address cannot be listened on.
     """
-    check_answers(uri, must_exist=True)
+    check_answers(uri)
     addresses = _addresses(host, port)
     name = f"[{host}]" if ":" in host else host
     say(f"MLflow UI of {uri}: http://{name}:{port} (stop with Ctrl-C)")

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from statistics import fmean
 from types import TracebackType
 from typing import Self
 
 from aebench.contracts import Autoencoder
+from aebench.execution.artifacts import Ref
 from aebench.planning.cells import CellResult, Status
 from aebench.planning.planner import Plan
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.results.description import describe
 from aebench.tracking import schema
+from aebench.tracking.delivery import Delivery
+from aebench.tracking.journal import Journal
 from aebench.tracking.model_export import log_model
-from aebench.tracking.runs import RunEnd, Runs, milliseconds
+from aebench.tracking.runs import Runs
 from aebench.tracking.schema import StoredCell
+from aebench.tracking.updates import RunEnd, RunUpdate, files_in, metrics_now, milliseconds
 from aebench.training.records import TrainingResult
 
 Row = tuple[str, int]  # label of a model, and seed
@@ -27,11 +30,15 @@ Row = tuple[str, int]  # label of a model, and seed
 class MatrixRun:
     """A matrix in the store, open for writing; a context manager that always closes its runs.
 
-    On exit runs are FINISHED; FAILED if one of their cells failed, or the program; KILLED if it was interrupted.
+    What is recorded is kept in the journal at once, and reaches the store with `deliver`. One thread may record while
+    another one delivers. On exit runs are FINISHED; FAILED if one of their cells failed, or the program; KILLED if it
+    was interrupted.
 
     Args:
         runs: of the experiment.
         plan: the matrix.
+        journal: keeps what is recorded.
+        delivery: delivers the journal.
         parent_id: the parent run of the same matrix, to go on with; empty for a new one.
         children: the runs that are there already, by row.
 
@@ -39,10 +46,20 @@ class MatrixRun:
         parent_id: the parent run, from `__enter__` on.
     """
 
-    def __init__(self, runs: Runs, plan: Plan, parent_id: str = "", children: Mapping[Row, str] | None = None) -> None:
+    def __init__(
+        self,
+        runs: Runs,
+        plan: Plan,
+        journal: Journal,
+        delivery: Delivery,
+        parent_id: str = "",
+        children: Mapping[Row, str] | None = None,
+    ) -> None:
         self.parent_id = parent_id
         self._runs = runs
         self._plan = plan
+        self._journal = journal
+        self._delivery = delivery
         self._children = {row: _Child(run_id) for row, run_id in (children or {}).items()}
         self._rotation_means = RotationMeans(plan)
 
@@ -56,81 +73,126 @@ class MatrixRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """Close the runs; after an interruption a store that does not answer is not waited for."""
         if kind is None:
             failed = any(child.failed for child in self._children.values())
             end = RunEnd.FAILED if failed else RunEnd.FINISHED
         else:
             end = RunEnd.FAILED if issubclass(kind, Exception) else RunEnd.KILLED
-        self._runs.close_all(end)
+        self._journal.append([RunUpdate(run_id, end=end) for run_id in sorted(self._runs.open)])
+        self._runs.open.clear()
+        if kind is None:
+            self._delivery.finish()
+        else:
+            self._delivery.attempt(force=True)
+
+    def deliver(self) -> bool:
+        """Deliver to the store what has been recorded; False if the store does not answer now."""
+        return self._delivery.attempt()
+
+    def deliver_all(self) -> None:
+        """Deliver everything to the store; wait for it if it does not answer.
+
+        Raises:
+            StoreUnavailable: it did not answer for the time limit.
+        """
+        self._delivery.finish()
 
     def record_reference_classifier(self, accuracy: float) -> None:
         """Record the test accuracy of the reference classifier, in 0..1."""
-        self._runs.log(self.parent_id, {schema.REFERENCE_CLASSIFIER_ACCURACY: accuracy})
+        metrics = metrics_now({schema.REFERENCE_CLASSIFIER_ACCURACY: accuracy})
+        self._journal.append([RunUpdate(self.parent_id, tuple(metrics))])
 
-    def record_skipped(self, spec: EvaluationSpec) -> None:
-        """Record that a cell is not evaluated, and why."""
-        result = CellResult.of(spec, Status.SKIPPED, reason=spec.skip or "")
-        self._runs.log(self._child(spec.training).run_id, tags=schema.cell_tags(spec.hash, result))
-        self._cell_ended(spec)
+    def record_known(self, stored: Mapping[str, StoredCell]) -> None:
+        """Record all cells that are skipped, and those that are `ok` in the store, by their hashes."""
+        updates = []
+        for cell in self._plan.cells:
+            if cell.skip is not None:
+                updates.append(self._skipped(cell))
+            elif cell.hash in stored:
+                updates.append(self._reused(cell, stored[cell.hash]))
+        self._journal.append(updates)
 
     def record_reused(self, spec: EvaluationSpec, stored: StoredCell) -> None:
         """Record a cell that is `ok` in the store; its pictures stay in the run that computed it."""
-        # The same evaluation can belong to another row, or to a rotation that it was not part of before.
-        result = CellResult.of(spec, Status.OK, metrics=stored.result.metrics, absent=stored.result.absent)
-        run_id = self._child(spec.training).run_id
-        if stored.run_id == run_id:
-            self._rotation_means.add(result)
-        else:
-            self._record_ok(spec, result, from_run=stored.origin)
-        self._cell_ended(spec)
+        self._journal.append([self._reused(spec, stored)])
 
-    def record_training(
-        self, spec: TrainingSpec, result: TrainingResult, device: str, weights: Path, model: Autoencoder | None
-    ) -> None:
-        """Record a training: curves, totals, weights, and the model if it can be exported.
+    def record_training(self, spec: TrainingSpec, result: TrainingResult, device: str, weights: Ref) -> None:
+        """Record a training: curves, totals and weights.
 
         Args:
             spec: what was trained.
             result: how the training went.
             device: where, such as "cpu" or "cuda:0".
-            weights: a local file with the model's weights as safetensors.
-            model: with these weights, in evaluation mode on the CPU; None if it does not load them.
+            weights: the model's weights as safetensors.
+        """
+        update = RunUpdate(
+            self._child(spec).run_id,
+            tuple(schema.training_metrics(spec, result, milliseconds())),
+            tags=schema.training_tags(spec, result, device, weights.digest),
+            files=files_in(schema.WEIGHTS_FOLDER, [(schema.weights_name(spec.training_key), weights)]),
+        )
+        self._journal.append([update])
+
+    def log_model(self, spec: TrainingSpec, model: Autoencoder | None) -> None:
+        """Log a trained model, if it can be exported, and record otherwise why not.
+
+        Args:
+            spec: how it was trained.
+            model: with its weights, in evaluation mode on the CPU; None if it does not load them.
         """
         run_id = self._child(spec).run_id
-        self._runs.log(run_id, schema.training_metrics(spec, result, milliseconds()))
-        self._runs.log_files(run_id, schema.WEIGHTS_FOLDER, {schema.weights_name(spec.training_key): weights})
         if model is None:
-            model_not_logged = "the model does not load its own weights"
+            reason = "the model does not load its own weights"
+        elif not self.deliver():
+            reason = "the tracking store did not answer"
         else:
             plugin = next(row.plugin for row in self._plan.models if row.label == spec.label)
-            model_not_logged = log_model(run_id, spec, model, self._plan.dataset.input_shape, plugin)
-        self._runs.log(run_id, tags=schema.training_tags(spec, result, device, model_not_logged))
+            reason = log_model(run_id, spec, model, self._plan.dataset.input_shape, plugin)
+        self._journal.append([RunUpdate(run_id, tags=schema.model_logged_tags(spec, reason))])
 
-    def record_cell(self, spec: EvaluationSpec, result: CellResult, files: Mapping[str, Path]) -> None:
+    def record_cell(self, spec: EvaluationSpec, result: CellResult, files: Mapping[str, Ref]) -> None:
         """Record a cell that was evaluated: its metrics, or why it failed, and its files by name."""
         child = self._child(spec.training)
-        contents: dict[str, Path | bytes] = dict(files)
+        contents = dict(files)
         if result.traceback:
-            contents[schema.ERROR_FILE] = result.traceback.encode()
-        self._runs.log_files(child.run_id, schema.cell_folder(spec.key), contents)
+            contents[schema.ERROR_FILE] = self._journal.artifacts.put(result.traceback.encode())
         if result.status is Status.OK:
-            self._record_ok(spec, result)
+            update = self._ok(spec, result)
         else:
             child.failed = True
-            self._runs.log(child.run_id, tags=schema.cell_tags(spec.hash, result))
-        self._cell_ended(spec)
+            update = RunUpdate(child.run_id, tags=schema.cell_tags(spec.hash, result))
+        folder = schema.cell_folder(spec.key)
+        self._journal.append([self._ended(spec, replace(update, files=files_in(folder, contents.items())))])
 
-    def _record_ok(self, spec: EvaluationSpec, result: CellResult, from_run: str = "") -> None:
+    def _skipped(self, spec: EvaluationSpec) -> RunUpdate:
+        result = CellResult.of(spec, Status.SKIPPED, reason=spec.skip or "")
+        update = RunUpdate(self._child(spec.training).run_id, tags=schema.cell_tags(spec.hash, result))
+        return self._ended(spec, update)
+
+    def _reused(self, spec: EvaluationSpec, stored: StoredCell) -> RunUpdate:
+        # The same evaluation can belong to another row, or to a rotation that it was not part of before.
+        result = CellResult.of(spec, Status.OK, metrics=stored.result.metrics, absent=stored.result.absent)
+        run_id = self._child(spec.training).run_id
+        if stored.run_id == run_id:
+            self._rotation_means.add(result)
+            return self._ended(spec, RunUpdate(run_id))
+        return self._ended(spec, self._ok(spec, result, from_run=stored.origin))
+
+    def _ok(self, spec: EvaluationSpec, result: CellResult, from_run: str = "") -> RunUpdate:
         metrics, tags = schema.mean_metrics(spec.task, self._rotation_means.add(result))
         metrics |= schema.cell_metrics(result)
         tags |= schema.cell_tags(spec.hash, result, from_run)
-        self._runs.log(self._child(spec.training).run_id, metrics, tags=tags)
+        return RunUpdate(self._child(spec.training).run_id, tuple(metrics_now(metrics)), tags=tags)
 
-    def _cell_ended(self, spec: EvaluationSpec) -> None:
+    def _ended(self, spec: EvaluationSpec, update: RunUpdate) -> RunUpdate:
+        """The update that ends a cell; with the last cell of a run it ends the run."""
         child = self._child(spec.training)
         child.cells_left -= 1
-        if not child.cells_left:
-            self._runs.close(child.run_id, RunEnd.FAILED if child.failed else RunEnd.FINISHED)
+        if child.cells_left:
+            return update
+        self._runs.open.discard(child.run_id)
+        return replace(update, end=RunEnd.FAILED if child.failed else RunEnd.FINISHED)
 
     def _child(self, training: TrainingSpec) -> _Child:
         return self._children[training.label, training.seed]

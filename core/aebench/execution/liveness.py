@@ -1,4 +1,4 @@
-"""Which process has a run open, and whether it is still running."""
+"""Identifies this process, and finds out whether the process of an identity is still running."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def this_process() -> str:
 
 
 def is_alive(identity: str | None) -> bool:
-    """Whether the process that opened a run is still running; one on another host is taken to be."""
+    """Whether the process of this identity is still running; one on another host is taken to be."""
     if identity is None:
         return True
     host, pid, started = identity.rsplit(":", 2)

@@ -1,0 +1,120 @@
+"""Writes events to the journal as they happen, then forwards them to the store and to the observer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from safetensors.torch import load_file
+
+from aebench.contracts import Autoencoder
+from aebench.execution.artifacts import FolderStore, Ref
+from aebench.execution.events import Event, Failed, Progress, RetryScheduled, Started, Succeeded
+from aebench.execution.jobs import WEIGHTS, Job
+from aebench.planning.cells import CellResult, Status
+from aebench.planning.planner import Plan
+from aebench.planning.specs import EvaluationSpec, TrainingSpec
+from aebench.registry.records import Registry
+from aebench.report.observer import RunObserver
+from aebench.training.building import build_model
+from aebench.training.records import TrainingResult
+
+if TYPE_CHECKING:
+    from aebench.tracking.writer import MatrixRun
+
+
+class Recorder:
+    """Records the events of some jobs.
+
+    `journaled` may run in another thread than `forward`.
+
+    Args:
+        matrix: which they belong to.
+        registry: the plugins.
+        artifacts: those of the jobs.
+        target: where results are recorded.
+        progress: observes the run.
+        device: on which the jobs run.
+
+    Attributes:
+        trained: trainings done.
+        cells: cells run, by status.
+    """
+
+    def __init__(
+        self,
+        matrix: Plan,
+        registry: Registry,
+        artifacts: FolderStore,
+        target: MatrixRun,
+        progress: RunObserver,
+        device: str,
+    ) -> None:
+        self.trained = 0
+        self.cells: Counter[Status] = Counter()
+        self._matrix = matrix
+        self._registry = registry
+        self._artifacts = artifacts
+        self._target = target
+        self._progress = progress
+        self._device = device
+
+    def journaled(self, events: Iterator[Event], jobs: Mapping[str, Job]) -> Iterator[tuple[Job, Event]]:
+        """The events with their jobs, each after its result has been written to the journal."""
+        for event in events:
+            job = jobs[event.job_id]
+            self._record(job, event)
+            yield job, event
+
+    def forward(self, job: Job, event: Event) -> None:
+        """Deliver what has been recorded, and tell the observer about an event."""
+        if isinstance(job.spec, TrainingSpec):
+            self._forward_training(job.spec, event)
+        elif (result := _cell_result(job.spec, event)) is not None:
+            self.cells[result.status] += 1
+            self._progress.cell_done(result)
+        if isinstance(event, Succeeded | Failed):
+            self._target.deliver()
+
+    def _record(self, job: Job, event: Event) -> None:
+        if isinstance(job.spec, EvaluationSpec):
+            result = _cell_result(job.spec, event)
+            if result is not None:
+                files: Mapping[str, Ref] = event.artifacts if isinstance(event, Succeeded) else {}
+                self._target.record_cell(job.spec, result, files)
+        elif isinstance(event, Succeeded) and isinstance(event.result, TrainingResult):
+            self._target.record_training(job.spec, event.result, self._device, event.artifacts[WEIGHTS])
+
+    def _forward_training(self, spec: TrainingSpec, event: Event) -> None:
+        match event:
+            case Started():
+                self._progress.training_started(spec)
+            case Progress():
+                self._progress.epoch_done(spec, event.losses)
+            case RetryScheduled():
+                self._progress.training_retried(spec, event.error)
+            case Succeeded(result=TrainingResult() as result):
+                self._progress.training_done(spec, result)
+                self.trained += 1
+                self._target.log_model(spec, self._rebuilt(spec, event.artifacts[WEIGHTS]))
+
+    def _rebuilt(self, spec: TrainingSpec, weights: Ref) -> Autoencoder | None:
+        """The trained model in this process; None if the plugin's model cannot be built or cannot load its weights."""
+        try:
+            model = build_model(self._registry, spec, self._matrix.dataset.input_shape)
+            model.load_state_dict(load_file(self._artifacts.path(weights)))
+        except Exception:
+            return None
+        return model.eval()
+
+
+def _cell_result(spec: EvaluationSpec, event: Event) -> CellResult | None:
+    """The result of a cell that an event ends; None for any other event."""
+    match event:
+        case Succeeded(result=CellResult() as result):
+            return result
+        case Failed():
+            reason = f"training: {event.error}" if event.failed_dependency else event.error
+            return CellResult.of(spec, Status.FAILED, reason=reason, traceback=event.traceback)
+    return None
