@@ -19,7 +19,7 @@ from aebench.planning.benchmark import load_benchmark
 from aebench.registry.loading import RECORD_OF_HOOK, create_registry
 from aebench.scaffold import write_package
 from aebench.tracking.artifacts import log_files
-from aebench.tracking.schema import check_experiment
+from aebench.tracking.connection import check_experiment
 
 BAD = (
     "../x",

@@ -27,7 +27,6 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFL
 
 from aebench.contracts import AutoencoderRecord, DatasetInfo
 from aebench.contracts.names import NAME_PATTERN
-from aebench.errors import AebenchError
 from aebench.planning.benchmark import Selected
 from aebench.planning.cells import CellResult, Status
 from aebench.planning.planner import Plan
@@ -46,7 +45,6 @@ RANKINGS_FOLDER = "rankings"
 WEIGHTS_FOLDER = "weights"
 
 METRICS_PER_BATCH, PARAMS_PER_BATCH, TAGS_PER_BATCH = 1000, 100, 100  # MLflow's limits
-LONGEST_EXPERIMENT = 250  # characters; a column of MLflow's database has 256
 LONGEST_TAG = 5000  # characters; some MLflow servers refuse more
 
 REFERENCE_CLASSIFIER_ACCURACY = "reference_classifier.accuracy"
@@ -82,18 +80,6 @@ class StoredCell:
     result: CellResult
     run_id: str
     origin: str
-
-
-def check_experiment(name: str) -> None:
-    """Check the name of an experiment, which may be any text on one line.
-
-    Raises:
-        AebenchError: it is empty, has control characters or is too long.
-    """
-    if not name.strip() or not name.isprintable() or len(name) > LONGEST_EXPERIMENT:
-        raise AebenchError(
-            f"an experiment's name must have 1 to {LONGEST_EXPERIMENT} characters on one line, got {name!r}"
-        )
 
 
 def of_kind(kind: Kind) -> str:
