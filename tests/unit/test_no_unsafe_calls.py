@@ -11,13 +11,17 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 FOLDERS = ("core", "tasks", "plugins")
 
-# Whole modules whose readers run code, and single functions; `yaml.safe_load` and `pickle` in ALLOWED are the way.
+# Whole modules whose readers run code, and single functions.
 MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 FUNCTIONS = {
     "eval", "exec", "compile", "__import__", "os.system", "os.popen", "pandas.read_pickle", "torch.jit.load",
-    "yaml.load", "yaml.load_all", "yaml.full_load", "yaml.full_load_all", "yaml.unsafe_load", "yaml.unsafe_load_all",
+    "yaml.full_load", "yaml.full_load_all", "yaml.unsafe_load", "yaml.unsafe_load_all",
 }  # fmt: skip
-NEEDS = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle", False)}
+NEEDS = {
+    "torch.load": ("weights_only", True),
+    "numpy.load": ("allow_pickle", False),
+    "numpy.lib.format.read_array": ("allow_pickle", False),
+}
 MUST_NOT = {"shell": True, "allow_pickle": True, "weights_only": False}
 # The one reader of pickles lets only parts of arrays be named.
 ALLOWED = {("core/aebench/datasets/pickled_arrays.py", "pickle")}
@@ -39,6 +43,10 @@ def unsafe(source: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
             yield from {node.module.partition(".")[0]} & MODULES
+    loaders = {"yaml.SafeLoader", "yaml.CSafeLoader"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and loaders & set(map(ast.unparse, node.bases)):
+            loaders.add(node.name)
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -47,6 +55,8 @@ def unsafe(source: str) -> Iterator[str]:
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
         argument, value = NEEDS.get(called, ("", None))
         if called in FUNCTIONS or (argument and given.get(argument) != str(value)):
+            yield called
+        if called in ("yaml.load", "yaml.load_all") and not loaders & set(map(ast.unparse, node.args[1:])):
             yield called
         yield from (f"{called}({name}={value})" for name, value in MUST_NOT.items() if given.get(name) == str(value))
 
@@ -76,6 +86,8 @@ def test_what_is_allowed_is_there():
         "import numpy as np; np.load('x')",
         "import numpy as np; np.load('x', allow_pickle=True)",
         "import yaml; yaml.load(text, yaml.Loader)",
+        "import yaml; yaml.load(text, Loader=yaml.Loader)",
+        "import yaml\nclass Own(yaml.Loader): pass\nyaml.load(text, Own)",
         "import yaml; yaml.unsafe_load(text)",
         "eval('1')",
         "exec('1')",
@@ -93,6 +105,7 @@ def test_an_unsafe_call_is_found(source):
         "import torch; torch.load('x', weights_only=True)",
         "import numpy as np; np.load('x', allow_pickle=False)",
         "import yaml; yaml.safe_load(text)",
+        "import yaml\nclass Own(yaml.SafeLoader): pass\nyaml.load(text, Own)",
         "model.eval()",
         "import re; re.compile('x')",
     ],
