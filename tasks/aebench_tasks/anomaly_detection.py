@@ -18,6 +18,7 @@ from aebench.contracts import (
     TaskRecord,
     hookimpl,
 )
+from aebench_tasks.drawing import caption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +61,7 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
             "roc": _roc(
                 anomalous,
                 {"reconstruction error": error, "signed sum (the article's score)": signed_sum},
-                f"class {data.classes[context.held_out]} held out of training",
+                f"class {caption(data.classes[context.held_out])} held out of training",
             )
         },
     )

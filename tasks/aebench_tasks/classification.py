@@ -19,6 +19,7 @@ from aebench.contracts import (
     TaskRecord,
     hookimpl,
 )
+from aebench_tasks.drawing import caption
 from aebench_tasks.probes import (
     converged_probe,
     deterministic_codes,
@@ -104,7 +105,7 @@ def _confusion(truth: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any], cla
         truth,
         predicted,
         labels=range(len(classes)),
-        display_labels=classes,
+        display_labels=[caption(name) for name in classes],
         normalize="true",
         values_format=".2f",
         cmap="Blues",

@@ -1,4 +1,4 @@
-"""Arranges images for display: grids, and figures with labelled rows."""
+"""Arranges images for display: grids, and figures with labelled rows; names in figures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def caption(name: str, longest: int = 30) -> str:
+    """The name of a class for a figure: on one line, shortened, and with dollars that do not begin a formula."""
+    line = " ".join(name.split())
+    return (line if len(line) <= longest else f"{line[: longest - 1]}…").replace("$", r"\$")
 
 
 def to_pixels(images: Tensor) -> Pixels:

@@ -22,6 +22,7 @@ from aebench.contracts import (
     TaskRecord,
     hookimpl,
 )
+from aebench_tasks.drawing import caption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -160,7 +161,9 @@ def _scatter(projection: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], cla
     size = float(np.clip(20_000 / len(projection), 2, 20))
     for label, name in enumerate(classes):
         points = projection[labels == label]
-        axes.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.7, color=f"C{label % 10}", label=name)
+        axes.scatter(
+            points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.7, color=f"C{label % 10}", label=caption(name)
+        )
     axes.set_aspect("equal", "datalim")
     axes.set_xticks([])
     axes.set_yticks([])

@@ -64,20 +64,57 @@ def test_list_shows_a_failed_plugin_and_all_others(home, distribution, registry)
 
 
 def test_ui_serves_the_store_on_the_loopback_address_only(home):
+    with _ui(home, _free_port()) as (process, port):
+        assert "MLflow" in _get(f"http://127.0.0.1:{port}/")
+        assert {address.ip for address in _listening(process.pid)} == {"127.0.0.1"}
+    assert f": http://127.0.0.1:{port} (stop with Ctrl-C)\n" in (home.path / "ui_stdout").read_text()
+    assert "password" not in (home.path / "ui_stderr").read_text()
+
+
+def test_ui_says_when_others_can_reach_it(home):
+    with _ui(home, _free_port(), "--host", "0.0.0.0") as (process, port):
+        assert "MLflow" in _get(f"http://127.0.0.1:{port}/")
+        assert {address.ip for address in _listening(process.pid)} == {"0.0.0.0"}
+    warning = f"aebench: anybody who reaches 0.0.0.0:{port} can read and delete all results, without a password"
+    assert warning in (home.path / "ui_stderr").read_text()
+
+
+@pytest.mark.parametrize("host", ["", "192.0.2.1", "not a host", "--version", "a" * 300])
+def test_ui_refuses_an_address_that_is_not_of_this_machine(home, host):
+    done = home.call("ui", f"--host={host}", code=2)
+    assert done.stderr.startswith(f"aebench: the UI cannot listen on host '{host}', port 5000 (")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_ui_refuses_a_port_in_use(home):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"port {port} (Address already in use)" in home.call("ui", "--port", port, code=2).stderr
+
+
+def test_ui_refuses_a_store_that_does_not_exist(bare_home):
+    assert "there are no results yet" in bare_home.call("ui", code=2).stderr
+    assert list(bare_home.path.iterdir()) == []
+
+
+def _free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [AEBENCH, "ui", "--port", str(port)],
-        cwd=home.path,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def _ui(home, port, *options):
+    """The process of the UI and its port; what it prints is in the files `ui_stdout` and `ui_stderr`."""
+    with (home.path / "ui_stdout").open("w") as out, (home.path / "ui_stderr").open("w") as err:
+        process = subprocess.Popen(
+            [AEBENCH, "ui", "--port", str(port), *options], cwd=home.path, env=environment(), stdout=out, stderr=err
+        )
     try:
-        page = _get(f"http://127.0.0.1:{port}/")
-        assert "MLflow" in page
-        assert {address.ip for address in _listening(process.pid) if address.port == port} == {"127.0.0.1"}
+        yield process, port
     finally:
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()

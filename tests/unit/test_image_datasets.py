@@ -1,5 +1,6 @@
 """Published data sets: read from their original formats, downloaded, put there by hand, missing, and damaged."""
 
+import hashlib
 import pickle
 import re
 import sys
@@ -10,6 +11,7 @@ from threading import Thread
 
 import pytest
 import torch
+from torchvision import datasets
 
 from aebench.errors import AebenchError
 from aebench.testing import checks_of
@@ -157,6 +159,18 @@ def test_a_pickle_that_is_not_the_published_one_is_not_read(name, load, tmp_path
     load(published, tmp_path)
     (tmp_path / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(_Trap(tmp_path / "trapped")))
     with pytest.raises(AebenchError, match=f"{name} is corrupt"):
+        load(published, tmp_path)
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_a_pickle_that_calls_a_function_is_not_read_even_if_its_digest_is_right(load, tmp_path, put, monkeypatch):
+    """Another user of a shared folder may exchange the file after its digest was compared."""
+    published = put(published_datasets.cifar10())
+    trap = pickle.dumps(_Trap(tmp_path / "trapped"))
+    load(published, tmp_path)
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test_batch", hashlib.md5(trap).hexdigest()]])
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(trap)
+    with pytest.raises(AebenchError, match=r"test_batch is corrupt or truncated: it names .*pathlib"):
         load(published, tmp_path)
     assert not (tmp_path / "trapped").exists()
 

@@ -338,6 +338,13 @@ def test_rendered_files(evaluate, build, task, expected):
     assert all(len(content) > 500 for content in files.values())
 
 
+@pytest.mark.parametrize("task", ["latent_structure", "anomaly_detection", "classification"])
+def test_any_text_can_be_the_name_of_a_class(evaluate, build, digits, task):
+    """Dollars begin a formula of matplotlib, and a wrong one raises an exception; a long name leaves no room."""
+    named = replace(digits, classes=(r"$\bad$", "a'b", "a$b", "../x", "a\nb", "x" * 300, "", "_", "€", "<b>"))
+    assert render(evaluate(task, build("vae", SHAPE, 20), named, held_out=0))
+
+
 @pytest.mark.parametrize("task", ["reconstruction", "sampling", "interpolation", "anomaly_detection", "classification"])
 def test_an_evaluation_is_reproducible(evaluate, build, task):
     model = build("vae", SHAPE, 20)

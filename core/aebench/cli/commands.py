@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -247,20 +245,21 @@ def new(
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; by default only this machine reaches it.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Open the MLflow UI of the store on 127.0.0.1."""
+    """Open the MLflow UI of the store."""
     from aebench.tracking.connection import store_uri
+    from aebench.tracking.ui import serve_ui
 
     uri = store_uri(tracking_uri)
     if uri.startswith(("http://", "https://")):
         typer.echo(f"the store has its own UI: {uri}")
         return
-    typer.echo(f"MLflow UI of {uri}: http://127.0.0.1:{port} (stop with Ctrl-C)")
-    sys.stdout.flush()
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    os.execv(sys.executable, [*command, "--port", str(port)])
+    serve_ui(uri, host, port, say=typer.echo, warn=print_error)
 
 
 def _version(requested: bool) -> None:

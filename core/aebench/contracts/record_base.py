@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from aebench.contracts.names import Line, Name
 from aebench.contracts.settings import Settings
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Params(Settings):
@@ -21,7 +20,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     name: Name
-    title: str
-    summary: str
-    source: str = ""
+    title: Line
+    summary: Line
+    source: Line | Literal[""] = ""
     params: type[BaseModel] = Params

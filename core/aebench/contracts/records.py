@@ -12,7 +12,8 @@ from torch import Generator, Tensor
 
 from aebench.contracts.data import DatasetInfo, ImageDataset, RawImages
 from aebench.contracts.models import Autoencoder, ModelSpec
-from aebench.contracts.record_base import Name, Record
+from aebench.contracts.names import Line, Name
+from aebench.contracts.record_base import Record
 from aebench.contracts.studies import Claim, Procedure, PublishedFigures
 from aebench.contracts.tasks import Context, Evaluation, Metric, Skip
 
@@ -65,8 +66,8 @@ class UnavailableRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
-    title: str
-    reason: str
+    title: Line
+    reason: Line
 
 
 def _no_samplers(params: Any) -> tuple[str, ...]:

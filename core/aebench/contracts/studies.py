@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from aebench.contracts.names import check_name
+
 BootstrapSamples = np.ndarray[Any, Any]
 
 
@@ -52,6 +54,9 @@ class Claim:
     name: str
     text: str
     holds: Callable[[Measured], BootstrapSamples]
+
+    def __post_init__(self) -> None:
+        check_name("claim", self.name)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from torch import Generator, Tensor
+
+from aebench.contracts.names import check_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,8 +47,7 @@ class Metric:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            raise ValueError(f"a metric's name must match [a-z][a-z0-9_]*, got {self.name!r}")
+        check_name("metric", self.name)
 
 
 @dataclass(frozen=True)

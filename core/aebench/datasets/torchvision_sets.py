@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from aebench.contracts import Params, RawImages
 from aebench.datasets.files import PublishedFiles
+from aebench.datasets.pickled_arrays import read_pickle
 
 DIGITS = tuple(str(digit) for digit in range(10))
 
@@ -22,17 +21,19 @@ def load_cifar10(params: Params, data_dir: Path) -> RawImages:
 
     listed = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
     md5 = {f"{CIFAR10.base_folder}/{name}": digest for name, digest in listed}
-    # The batches are pickles, which may run code: nothing is read before the digests of all of them are right.
     PublishedFiles("CIFAR-10", data_dir, md5, {CIFAR10.filename: CIFAR10.tgz_md5}).ensure(
         lambda: download_and_extract_archive(CIFAR10.url, data_dir, filename=CIFAR10.filename, md5=CIFAR10.tgz_md5)
     )
-    with warnings.catch_warnings():
-        # The first releases of NumPy 2.4 warn of how the NumPy of 2009 pickled a dtype.
-        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
-        train, test = (CIFAR10(root=str(data_dir), train=part) for part in (True, False))
-    images, test_images = (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test))
+    *batches, meta = (read_pickle(data_dir / file) for file in md5)
+    images = [torch.from_numpy(batch["data"]).reshape(-1, 3, 32, 32) for batch in batches]
+    labels = [torch.tensor(batch["labels"]) for batch in batches]
+    train = len(CIFAR10.train_list)
     return RawImages(
-        images, torch.tensor(train.targets), test_images, torch.tensor(test.targets), classes=tuple(train.classes)
+        torch.cat(images[:train]),
+        torch.cat(labels[:train]),
+        torch.cat(images[train:]),
+        torch.cat(labels[train:]),
+        classes=tuple(meta[CIFAR10.meta["key"]]),
     )
 
 

@@ -82,8 +82,10 @@ def evaluate(
 
 def _check(task: TaskRecord, evaluation: Evaluation) -> None:
     for name in (*evaluation.images, *evaluation.figures, *evaluation.tables):
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            raise AebenchError(f"task '{task.name}' returned a file named {name!r}; use letters, digits, '_' and '-'")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
+            raise AebenchError(
+                f"task '{task.name}' returned a file named {name!r}; use at most 100 letters, digits, '_' and '-'"
+            )
     declared = {metric.name for metric in task.metrics}
     returned = [*evaluation.metrics, *evaluation.absent]
     if sorted(declared) != sorted(returned):

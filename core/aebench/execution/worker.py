@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from pathlib import Path
@@ -71,7 +71,7 @@ def start_worker(config: WorkerConfig) -> tuple[WorkerProcess, Connection]:
     """
     context = _context()
     ours, theirs = context.Pipe()
-    with _worker_environment():
+    with _worker_environment(), _without_interrupts():
         process = context.Process(target=_serve, args=(theirs, config, dict(os.environ)), name="aebench-worker")
         process.start()
     theirs.close()
@@ -161,6 +161,20 @@ def _exit_with_the_driver() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="aebench-driver-watch", daemon=True).start()
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A started process does not get the SIGINT that a terminal sends to the whole group, not even while it starts."""
+    if sys.platform == "win32":
+        yield
+        return
+    resource_tracker.ensure_running()  # it would be started meanwhile, which unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which processes inherit
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -8,9 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from aebench.contracts import OptimizerSpec
 from aebench.contracts.likelihoods import ChosenLikelihood
+from aebench.contracts.names import Name
 from aebench.contracts.settings import Settings, by_name
-
-Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Choice(Settings):
@@ -86,7 +85,7 @@ class ModelChoice(Choice):
         training: what its training does differently; the table says so.
     """
 
-    label: Label | None = None
+    label: Name | None = None
     training: OwnTraining = OwnTraining()
 
 
@@ -121,7 +120,7 @@ class BenchmarkConfig(Settings):
     seed: int = Field(default=42, ge=0)
     training: TrainingSettings = TrainingSettings()
     likelihood: ChosenLikelihood | None = None
-    profiles: dict[Label, Profile] = Field(default_factory=dict)
+    profiles: dict[Name, Profile] = Field(default_factory=dict)
 
     @property
     def all_profiles(self) -> dict[str, Profile]:

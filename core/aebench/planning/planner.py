@@ -29,8 +29,8 @@ class Plan:
 
     @cached_property
     def matrix(self) -> str:
-        """Identity of the whole matrix: the same cells give the same matrix."""
-        return content_hash([(cell.training.label, cell.task, cell.hash) for cell in self.cells])
+        """Identity of the whole matrix: the same cells give the same matrix, in whichever order they are listed."""
+        return content_hash(sorted((cell.training.label, cell.task, cell.hash) for cell in self.cells))
 
     @cached_property
     def trainings(self) -> tuple[TrainingSpec, ...]:

@@ -24,6 +24,7 @@ from aebench.contracts import (
     TaskRecord,
     UnavailableRecord,
 )
+from aebench.contracts.names import NAME_PATTERN, is_name
 from aebench.errors import AebenchError
 from aebench.registry.guard import StageError, guarded
 from aebench.registry.records import Origin, PluginFailure, Registered, Registry
@@ -155,6 +156,8 @@ def _collect(
             expected = RECORD_OF_HOOK[hook]
             if not isinstance(record, expected):
                 raise AebenchError(f"{hook} must return {expected.__name__}s, got {type(record).__name__}")
+            if not is_name(record.name):  # of a record that was made without validation
+                raise AebenchError(f"{hook}: {record.name!r} is not a name; a name must match {NAME_PATTERN}")
             other = taken.get(record.name) or found.get(record.name)
             if other is not None:
                 raise AebenchError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import keyword
 from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -11,6 +11,7 @@ from string import Template
 from typing import Any
 
 import aebench
+from aebench.contracts.names import LONGEST_NAME, NAME_PATTERN, is_name
 from aebench.errors import AebenchError
 from aebench.registry.records import Registered, Registry
 
@@ -29,8 +30,11 @@ def write_package(kind: str, name: str, where: Path, registry: Registry) -> Path
     Raises:
         AebenchError: the name is not valid or taken, or the folder exists or cannot be written.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise AebenchError(f"a name must match [a-z][a-z0-9_]*, got '{name}'; for example 'my_model'")
+    if not is_name(name) or keyword.iskeyword(_class_name(name)):
+        raise AebenchError(
+            f"a name must match {NAME_PATTERN} and have at most {LONGEST_NAME} characters, got {name!r}; "
+            "for example 'my_model'"
+        )
     taken: dict[str, Mapping[str, Registered[Any]]] = {
         "autoencoder": registry.autoencoders,
         "task": registry.tasks,
@@ -44,7 +48,7 @@ def write_package(kind: str, name: str, where: Path, registry: Registry) -> Path
         "module": f"aebench_{name}",
         "distribution": f"aebench-{name.replace('_', '-')}",
         "title": " ".join(words).strip().capitalize(),
-        "class_name": "".join(word.capitalize() for word in words),
+        "class_name": _class_name(name),
         "version": aebench.__version__,
         "next_minor": _next_minor(aebench.__version__),
     }
@@ -59,6 +63,11 @@ def write_package(kind: str, name: str, where: Path, registry: Registry) -> Path
     except OSError as error:
         raise AebenchError(f"{folder} cannot be written: {error.strerror}") from error
     return folder
+
+
+def _class_name(name: str) -> str:
+    """The name of a class in Python: "my_model" -> "MyModel"; "none" -> "None", which is not one."""
+    return "".join(word.capitalize() for word in name.split("_"))
 
 
 def _next_minor(version: str) -> str:

@@ -11,9 +11,16 @@ from mlflow.exceptions import MlflowException
 
 
 def log_files(client: MlflowClient, run_id: str, files: Mapping[str, Path | bytes]) -> None:
-    """Log local files, or contents, by their paths in the run."""
+    """Log local files, or contents, by their paths in the run.
+
+    Raises:
+        ValueError: a path leads out of the run.
+    """
     if not files:
         return
+    for path in files:
+        if not path or path.startswith("/") or not {"", ".", ".."}.isdisjoint(path.split("/")):
+            raise ValueError(f"{path!r} is not the path of a file in a run")
     with tempfile.TemporaryDirectory(prefix="aebench-") as name:
         for path, source in files.items():
             file = Path(name, path)

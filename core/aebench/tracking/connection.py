@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from aebench.errors import AebenchError, one_line
 
 ANSWER_SECONDS = 5.0
+LONGEST_EXPERIMENT = 250  # characters; a column of MLflow's database has 256
 
 
 def store_uri(uri: str | None) -> str:
@@ -83,6 +84,18 @@ def _is_half_made(file: Path) -> bool:
 def _remove_database(file: Path) -> None:
     for suffix in ("", "-journal", "-wal", "-shm"):
         file.with_name(file.name + suffix).unlink(missing_ok=True)
+
+
+def check_experiment(name: str) -> None:
+    """Check the name of an experiment, which may be any text on one line.
+
+    Raises:
+        AebenchError: it is empty, has control characters or is too long.
+    """
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST_EXPERIMENT:
+        raise AebenchError(
+            f"an experiment's name must have 1 to {LONGEST_EXPERIMENT} characters on one line, got {name!r}"
+        )
 
 
 def check_answers(uri: str) -> None:

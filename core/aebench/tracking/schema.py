@@ -26,6 +26,7 @@ from mlflow.entities import Dataset, DatasetInput, Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
 from aebench.contracts import AutoencoderRecord, DatasetInfo
+from aebench.contracts.names import NAME_PATTERN
 from aebench.planning.benchmark import Selected
 from aebench.planning.cells import CellResult, Status
 from aebench.planning.planner import Plan
@@ -52,8 +53,8 @@ TOTALS = ("seconds", "epochs_used", "images_seen", "optimizer_steps", "parameter
 
 RUNNING = "attributes.status = 'RUNNING'"  # a filter, as are the results of `of_kind` and `children_of`
 
-_CELL_STATUS = re.compile(r"cell\.(?P<key>[^.]+(?:\.without_\d+)?)\.status")
-_TRAINING_HASH = re.compile(r"training\.(?P<key>[^.]+)\.hash")
+_CELL_STATUS = re.compile(rf"cell\.(?P<key>{NAME_PATTERN}(?:\.without_\d+)?)\.status")
+_TRAINING_HASH = re.compile(rf"training\.(?P<key>{NAME_PATTERN})\.hash")  # the key becomes a file name
 MODEL_LOGGED = "logged"
 
 

@@ -21,7 +21,7 @@ from aebench.results.description import results_of
 from aebench.results.matrix import MatrixResults
 from aebench.tracking import schema
 from aebench.tracking.artifacts import log_files, read_file
-from aebench.tracking.connection import check_answers, resolved, store_uri
+from aebench.tracking.connection import check_answers, check_experiment, resolved, store_uri
 from aebench.tracking.delivery import Delivery, Note, patient, silence
 from aebench.tracking.journal import Journal
 from aebench.tracking.runs import Runs, apply_update
@@ -41,10 +41,11 @@ class Store:
         note: prints a line, while the store is waited for.
 
     Raises:
-        AebenchError: the store does not answer, or cannot be one.
+        AebenchError: the store does not answer, or cannot be one, or the experiment cannot have this name.
     """
 
     def __init__(self, uri: str | None, experiment: str, note: Note = lambda line: None) -> None:
+        check_experiment(experiment)
         silence()
         self.uri = store_uri(uri)
         check_answers(self.uri)
