@@ -83,7 +83,7 @@ def test_npz_with_floats_labels_and_colour(tmp_path, registry):
         ({"x": np.linspace(-0.5, 1, 480).reshape(30, 4, 4)}, r"but lies in \[-0.5, 1\]; rescale it"),
         ({"x": np.full((30, 4, 4), np.nan)}, r"lie in \[0, 1\], but has NaN or infinite values"),
         ({"x": np.zeros((30, 4, 4), dtype=np.int64)}, "uint8"),
-        ({"x": np.zeros((30, 4, 4)), "y": np.zeros(29)}, "labels must be"),
+        ({"x": np.zeros((30, 4, 4)), "y": np.zeros(29, int)}, "a label for each of the 30 images, got 29"),
         ({"x": np.zeros((30, 4, 4)), "y": np.zeros((30, 1))}, r"y must be \(N,\)"),
         ({"x": np.zeros((3, 4, 4))}, "at least 20 images"),
         ({"x": np.zeros((0, 4, 4))}, "x is empty"),

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from aebench.contracts import Params, RawImages
 from aebench.datasets.files import PublishedFiles, corrupt
+from aebench.datasets.limits import LARGEST_PADDING, check_memory
 from aebench.errors import AebenchError
 
 # Published digests of the uncompressed files: a damaged file must not become a result.
@@ -31,7 +32,7 @@ IDX_CODES = {"u1": 8, ">i4": 12}  # of the types of values
 class TorchvisionParams(Params):
     """`padding`: zeros added on each side, in pixels; 2 turns 28x28 into the article's 32x32."""
 
-    padding: int = Field(default=2, ge=0)
+    padding: int = Field(default=2, ge=0, le=LARGEST_PADDING)
 
 
 class EmnistParams(TorchvisionParams):
@@ -110,6 +111,8 @@ def _read_part(folder: Path, part: str) -> tuple[Tensor, Tensor]:
 
 
 def _pad(images: Tensor, params: TorchvisionParams) -> Tensor:
+    count, height, width = images.shape
+    check_memory("images with padding", (count, 1, height + 2 * params.padding, width + 2 * params.padding))
     return functional.pad(images[:, None], [params.padding] * 4)
 
 
