@@ -56,14 +56,16 @@ def run(
     precision: Precision = None,
     device: Device = "auto",
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Concurrent trainings.  [default: one per core; several on CUDA]")
+        int | None,
+        typer.Option(min=1, max=1024, help="Concurrent trainings.  [default: one per core; several on CUDA]"),
     ] = None,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
     experiment: Experiment = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every cell again, also those in the store.")] = False,
     cell_timeout: Annotated[
-        int, typer.Option(min=1, help="Seconds that an evaluation, or one epoch of a training, may take.")
+        int,
+        typer.Option(min=1, max=10_000_000, help="Seconds that an evaluation, or one epoch of a training, may take."),
     ] = 3600,
 ) -> None:
     """Run every model against every task; results that are in the store are not computed again."""

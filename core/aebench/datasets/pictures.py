@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +33,7 @@ FORMATS = {
 }
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 WHITE_IS_ZERO, UNSIGNED = 0, 1
+STDERR = 2
 UNAMBIGUOUS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
 SIXTEEN_BITS = {"I;16", "I;16B", "I;16L", "I;16N"}
 
@@ -44,7 +49,7 @@ def read_picture(path: Path, size: int, color: bool) -> np.ndarray[Any, Any]:
 
     try:
         check_regular(path)
-        with warnings.catch_warnings():
+        with _silent_libraries(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters is raised
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=sorted(set(FORMATS.values()))) as image:
@@ -60,6 +65,20 @@ def read_picture(path: Path, size: int, color: bool) -> np.ndarray[Any, Any]:
     except Exception as error:  # PIL raises anything on a damaged file
         raise AebenchError(f"{path} cannot be read as an image: {one_line(error)}") from error
     return np.atleast_3d(np.asarray(square))
+
+
+@contextlib.contextmanager
+def _silent_libraries() -> Iterator[None]:
+    """Inside, nothing reaches the file descriptor of stderr, on which libtiff prints what it thinks of a file."""
+    sys.stderr.flush()
+    kept = os.dup(STDERR)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), STDERR)
+        yield
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
 
 
 def _check(image: Image) -> None:

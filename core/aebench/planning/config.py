@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from aebench.contracts import OptimizerSpec
 from aebench.contracts.likelihoods import ChosenLikelihood
@@ -34,8 +34,19 @@ def _distinct(classes: tuple[int, ...]) -> tuple[int, ...]:
     return classes
 
 
+def _kind(held_out: Any) -> str:
+    """Which kind of value this is meant to be, so that a mistake has one line and not one for each kind."""
+    return "classes" if isinstance(held_out, list | tuple) else "all" if isinstance(held_out, str) else "class"
+
+
 ClassIndex = Annotated[int, Field(ge=0)]
 ClassIndices = Annotated[tuple[ClassIndex, ...], Field(min_length=1), AfterValidator(_distinct)]
+HeldOut = Annotated[
+    Annotated[ClassIndex, Tag("class")]
+    | Annotated[ClassIndices, Tag("classes")]
+    | Annotated[Literal["all"], Tag("all")],
+    Discriminator(_kind),
+]
 
 
 class Profile(Settings):
@@ -47,7 +58,7 @@ class Profile(Settings):
     """
 
     latent_dim: int = Field(gt=0, le=LARGEST_CODE)
-    held_out: ClassIndex | ClassIndices | Literal["all"] | None = None
+    held_out: HeldOut | None = None
 
 
 class EarlyStopping(Settings):

@@ -37,6 +37,8 @@ class ConfigErrors:
 
     def parse(self, model: type[M], value: Any, location: Location) -> M | None:
         """`value` as a `model`; None, with every mistake noted, where it is not valid."""
+        if not self._check_text(value, location):
+            return None
         try:
             return model.model_validate_json(json.dumps(value, default=str))
         except ValidationError as error:
@@ -46,6 +48,19 @@ class ConfigErrors:
                 if detail["type"] != "too_short" or not detail["input"]:
                     self.add((*location, *_without_validators(detail["loc"])), _describe(model, detail))
             return None
+
+    def _check_text(self, value: Any, location: Location) -> bool:
+        """Whether all texts in `value` can be encoded; those that cannot are noted."""
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                self.add(location, f"is not text in UTF-8: it has {value[error.start : error.end]!r}")
+                return False
+            return True
+        parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        wrong = [key for key, part in parts if not self._check_text(part, (*location, key))]  # notes all of them
+        return not wrong
 
     def raise_any(self) -> None:
         """Raise `Mistakes`, with one line for each, if there is one."""
