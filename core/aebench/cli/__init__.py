@@ -37,10 +37,10 @@ def execute() -> int:
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
-        print_error(error.format_message())
+        print_error(" ".join(error.format_message().split()))
         return BAD_INPUT
     except AebenchError as error:
-        print_error(str(error))
+        print_error("\n".join(error.lines))
         return BAD_INPUT
     except SystemExit as error:
         code = error.code
