@@ -277,4 +277,6 @@ def _registry(quiet: bool = False) -> Registry:
                 f"plugin {failure.distribution} {failure.version} is not available ({failure.stage}: "
                 f"{failure.message.splitlines()[0]}); see 'aebench list failures'"
             )
+        for distribution, changed in registry.changed_by_loading().items():
+            print_error(f"plugin {distribution} changed {' and '.join(changed)} at import; it was restored")
     return registry

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from aebench.registry.side_effects import random_states, restore_random_states
 from aebench.testing.checks import expect
 
 UNUSUAL_SEED = 970_224_361
@@ -27,19 +28,11 @@ def no_global_randomness(what: str) -> Iterator[None]:
         Nonconformance: it does.
     """
 
-    def states() -> dict[str, object]:
-        name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
-        return {
-            "torch": torch.get_rng_state().numpy().tobytes(),
-            "numpy": (name, np.asarray(keys).tobytes(), *rest),
-            "random": random.getstate(),
-        }
-
     # No plugin seeds with this number, so seeding changes the state as much as drawing does.
     with seeded_global_generators(UNUSUAL_SEED):
-        before = states()
+        before = random_states()
         yield
-        after = states()
+        after = random_states()
     for library in before:
         expect(
             before[library] == after[library],
@@ -51,16 +44,14 @@ def no_global_randomness(what: str) -> Iterator[None]:
 @contextlib.contextmanager
 def seeded_global_generators(seed: int) -> Iterator[None]:
     """Seed the global generators with `seed` for the block, and restore their state after it."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+    before = random_states()
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        restore_random_states(before)
 
 
 @contextlib.contextmanager
