@@ -22,6 +22,7 @@ from aebench.execution.artifacts import FolderStore
 from aebench.execution.background import in_background
 from aebench.execution.devices import choose_device, choose_precision
 from aebench.execution.events import Event, Failed, Progress, RetryScheduled, Started, Succeeded
+from aebench.execution.job_output import OUTPUT
 from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, WEIGHTS, Job, build_jobs
 from aebench.execution.local import LocalExecutor
 from aebench.execution.scheduler import Scheduler
@@ -239,22 +240,33 @@ class _Recorder:
                 self.progress.training_done(spec, result)
                 self.trained += 1
                 weights = self.artifacts.path(event.artifacts[WEIGHTS])
-                self.target.record_training(spec, result, self.device, weights, self._rebuilt(spec, weights))
+                self._show(f"{spec.label} · {spec.training_key} · seed {spec.seed}", event.notes)
+                output = self._files(event).get(OUTPUT)
+                model = self._rebuilt(spec, weights)
+                self.target.record_training(spec, result, self.device, weights, model, output, event.notes)
 
     def _record_evaluation(self, spec: EvaluationSpec, event: Event) -> None:
         match event:
             case Succeeded(result=CellResult() as result):
-                files = {name: self.artifacts.path(ref) for name, ref in event.artifacts.items()}
-                self._record_cell(spec, result, files)
+                self._record_cell(spec, result, event)
             case Failed():
                 reason = f"training: {event.error}" if event.failed_dependency else event.error
                 failed = CellResult.of(spec, Status.FAILED, reason=reason, traceback=event.traceback)
-                self._record_cell(spec, failed, {})
+                self._record_cell(spec, failed, event)
 
-    def _record_cell(self, spec: EvaluationSpec, result: CellResult, files: Mapping[str, Path]) -> None:
+    def _record_cell(self, spec: EvaluationSpec, result: CellResult, event: Succeeded | Failed) -> None:
         self.cells[result.status] += 1
         self.progress.cell_done(result)
-        self.target.record_cell(spec, result, files)
+        self._show(f"{spec.training.label} × {spec.key} · seed {spec.training.seed}", event.notes)
+        self.target.record_cell(spec, result, self._files(event), event.notes)
+
+    def _files(self, event: Succeeded | Failed) -> dict[str, Path]:
+        """The artifacts of a job, as local files by name."""
+        return {name: self.artifacts.path(ref) for name, ref in event.artifacts.items()}
+
+    def _show(self, job: str, notes: Iterable[str]) -> None:
+        for note in notes:
+            self.progress.note(f"note     {job}: {note}")
 
     def _rebuilt(self, spec: TrainingSpec, weights: Path) -> Autoencoder | None:
         """The trained model in this process; None if the plugin's model cannot be built or cannot load its weights."""

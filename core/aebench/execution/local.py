@@ -5,6 +5,7 @@ Only one thread may use an engine. It reports failures; the scheduler decides wh
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections import Counter
@@ -17,9 +18,18 @@ from typing import Self
 
 from aebench.errors import one_line
 from aebench.execution.allocation import WorkerRole
+from aebench.execution.artifacts import FolderStore, Ref
 from aebench.execution.events import Cause, Event, Failed, Succeeded
+from aebench.execution.job_output import collect_output, output_path
 from aebench.execution.jobs import Job
-from aebench.execution.worker import DEVICE_IS_BROKEN, Ready, WorkerConfig, WorkerProcess, start_worker
+from aebench.execution.worker import (
+    DEVICE_IS_BROKEN,
+    Ready,
+    WorkerConfig,
+    WorkerProcess,
+    start_worker,
+    worker_name,
+)
 from aebench.planning.specs import TrainingSpec
 
 STARTUP_SECONDS = 300.0  # loading plugins, preparing for slow tasks
@@ -53,11 +63,12 @@ class LocalExecutor:
 
     def __init__(self, config: WorkerConfig, roles: Sequence[WorkerRole]) -> None:
         self._config = config
+        self._artifacts = FolderStore(config.artifacts)
         self._roles = list(roles)
         self._workers: list[_Worker] = []
         self._events: list[Event] = []
         self._startup_failures: Counter[WorkerRole] = Counter()
-        self._startup_failure = ""
+        self._startup_failure = Failed("", "")
 
     def __enter__(self) -> Self:
         return self
@@ -70,12 +81,13 @@ class LocalExecutor:
         for worker in self._workers:
             _wait_for_exit(worker)
         self._workers.clear()
+        shutil.rmtree(self._config.output, ignore_errors=True)
 
     def offer(self, jobs: Sequence[Job]) -> Sequence[Job]:
         taken, remaining = [], []
         for job in jobs:
             if not any(role.accepts(job, self._slow_tasks) for role in self._roles):
-                self._events.append(Failed(job.id, self._startup_failure))
+                self._events.append(replace(self._startup_failure, job_id=job.id))
                 taken.append(job)
             elif (worker := self._worker_for(job)) is not None and self._send(worker, job):
                 taken.append(job)
@@ -96,14 +108,20 @@ class LocalExecutor:
         events, self._events = self._events, []
         return events
 
-    def cancel(self, job_id: str) -> Cause:
+    def cancel(self, job_id: str, reason: str) -> Failed:
         self._events = [event for event in self._events if event.job_id != job_id]
+        cause = Cause.ENGINE
         for worker in self._workers:
             if job_id in worker.jobs:
                 del worker.jobs[job_id]
                 self._lose(worker, "another job in the same worker process timed out")
-                return Cause.ENGINE if worker.role.concurrent > 1 else Cause.PLUGIN
-        return Cause.ENGINE
+                cause = Cause.ENGINE if worker.role.concurrent > 1 else Cause.PLUGIN
+                break
+        return Failed(job_id, reason, cause=cause, artifacts=self._collect_output(job_id))
+
+    def _collect_output(self, name: str) -> dict[str, Ref]:
+        """What a worker left in the output file of this name, as an artifact by name."""
+        return collect_output(self._artifacts, output_path(self._config.output, name))
 
     @property
     def _slow_tasks(self) -> frozenset[str]:
@@ -147,7 +165,8 @@ class LocalExecutor:
                 try:
                     own.append(self._start(role))
                 except (OSError, EOFError) as error:  # the server that forks workers has died
-                    self._handle_startup_failure(role, f"no worker process could be started: {one_line(error)}")
+                    failure = Failed("", f"no worker process could be started: {one_line(error)}")
+                    self._handle_startup_failure(role, failure)
                     return
                 room += role.concurrent
             assigned = set(accepted[:room])
@@ -189,13 +208,16 @@ class LocalExecutor:
         worker.pipe.close()
         worker.process.kill()
         _wait_for_exit(worker)
-        self._events += [Failed(job_id, reason, cause=Cause.ENGINE) for job_id in worker.jobs]
+        self._events += [
+            Failed(job_id, reason, cause=Cause.ENGINE, artifacts=self._collect_output(job_id)) for job_id in worker.jobs
+        ]
+        printed = self._collect_output(worker_name(worker.process.pid or 0))
         if not worker.ready:
-            self._handle_startup_failure(worker.role, reason)
+            self._handle_startup_failure(worker.role, Failed("", reason, artifacts=printed))
 
-    def _handle_startup_failure(self, role: WorkerRole, reason: str) -> None:
+    def _handle_startup_failure(self, role: WorkerRole, failure: Failed) -> None:
         """Start no more workers of a role that cannot start; one that prepares for slow tasks first stops preparing."""
-        self._startup_failure = reason
+        self._startup_failure = failure
         self._startup_failures[role] += 1
         if role.prepares:
             self._replace_role(role, replace(role, prepares=frozenset()))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import io
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
@@ -18,9 +20,11 @@ import torch
 
 from aebench.execution.artifacts import FolderStore, Ref
 from aebench.execution.events import Event, Failed
-from aebench.execution.jobs import Job
+from aebench.execution.isolated_job import IsolatedJob
+from aebench.execution.job_output import create_output_file, output_path
 from aebench.execution.run_job import JobRunner
 from aebench.registry.loading import create_registry
+from aebench.registry.printed_output import flush_output
 from aebench.registry.records import Origin
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -49,15 +53,14 @@ class WorkerConfig:
     prepares: tuple[str, ...] = ()
     concurrent: int = 1
 
+    @property
+    def output(self) -> Path:
+        """The folder of what jobs and workers print."""
+        return self.artifacts / "output"
+
 
 class Ready:
     """Sent once, when a worker can take jobs."""
-
-
-@dataclass
-class _JobInProgress:
-    steps: Iterator[None]
-    ran_concurrently: bool = False
 
 
 def start_worker(config: WorkerConfig) -> tuple[WorkerProcess, Connection]:
@@ -93,18 +96,19 @@ def _serve(pipe: Connection, config: WorkerConfig, environment: dict[str, str]) 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _exit_with_the_driver()
+    _print_to(output_path(config.output, worker_name(os.getpid())))
     torch.set_num_threads(1)
     device = torch.device(config.device)
     runner = JobRunner(create_registry(without=config.without), FolderStore(config.artifacts), device)
     runner.prepare(config.prepares, config.data)
     with contextlib.suppress(EOFError, OSError):  # the driver has closed the pipe
         pipe.send(Ready())
-        _run_jobs(pipe, runner, config.concurrent, device)
+        _run_jobs(pipe, runner, config, device)
 
 
-def _run_jobs(pipe: Connection, runner: JobRunner, concurrent: int, device: torch.device) -> None:
+def _run_jobs(pipe: Connection, runner: JobRunner, config: WorkerConfig, device: torch.device) -> None:
     """Run jobs until the pipe is closed."""
-    in_progress: list[_JobInProgress] = []
+    in_progress: list[IsolatedJob] = []
     has_failed = False  # a failure may damage the process, and so cause later failures
 
     def emit(event: Event) -> None:
@@ -115,20 +119,32 @@ def _run_jobs(pipe: Connection, runner: JobRunner, concurrent: int, device: torc
             _exit_if_broken(device)
 
     while True:
-        while len(in_progress) < concurrent and (not in_progress or pipe.poll()):
-            in_progress.append(_begin(pipe.recv(), runner, emit))
-            if len(in_progress) > 1 or (concurrent > 1 and has_failed):
+        while len(in_progress) < config.concurrent and (not in_progress or pipe.poll()):
+            in_progress.append(IsolatedJob(pipe.recv(), runner, config.output, emit))
+            if len(in_progress) > 1 or (config.concurrent > 1 and has_failed):
                 for job in in_progress:
                     job.ran_concurrently = True
         for job in list(in_progress):
-            if next(job.steps, job) is job:
+            if job.take_turn():
                 in_progress.remove(job)
 
 
-def _begin(job: Job, runner: JobRunner, emit: Callable[[Event], None]) -> _JobInProgress:
-    begun = _JobInProgress(iter(()))
-    begun.steps = runner.steps(job, emit, lambda: begun.ran_concurrently)
-    return begun
+def worker_name(pid: int) -> str:
+    """The name of the output file of a worker; it has what is printed outside jobs."""
+    return f"worker {pid}"
+
+
+def _print_to(path: Path) -> None:
+    """Send what this process prints to a file, also the stack of every thread if a signal kills it."""
+    file = create_output_file(path)
+    flush_output()
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)  # what is in a buffer is lost with a process that is killed
+    faulthandler.enable(2)
 
 
 def _exit_if_broken(device: torch.device) -> None:

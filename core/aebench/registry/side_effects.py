@@ -7,6 +7,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ import torch
 # Libraries set these for themselves when they are first imported or used: scikit-learn for OpenMP, PyTorch for its
 # compiler. They are left as they are, because a library may set them only once.
 OWN_VARIABLES_OF_LIBRARIES = ("KMP_", "TORCHINDUCTOR_", "TRITON_")  # beginnings of names
+
+# Modules that draw from a global generator when they are first imported, by the generator's library. The generator is
+# restored, and the plugin that imports them is not blamed.
+MODULES_THAT_DRAW = {"random": ("rich.style",)}
 
 _SUBNORMAL = [5e-324]  # a list, so that Python does not compute the product below in advance
 _MISSING = object()
@@ -53,7 +58,8 @@ def _set_matmul_precision(precision: str | None) -> None:
         torch.set_float32_matmul_precision(precision)
 
 
-def _fp32_precision(owner: Any) -> _Setting:
+def _fp32_precision(*path: str) -> _Setting:
+    owner: Any = reduce(getattr, path, torch.backends)
     return _Setting(
         "the precision of PyTorch's float32 products",
         lambda: owner.fp32_precision,
@@ -89,10 +95,10 @@ SETTINGS = (
     ),
     _Setting("torch's anomaly detection", torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     _Setting("the precision of PyTorch's float32 products", _matmul_precision, _set_matmul_precision),
-    _fp32_precision(torch.backends),
-    _fp32_precision(torch.backends.cuda.matmul),
-    _fp32_precision(torch.backends.cudnn.conv),
-    _fp32_precision(torch.backends.mkldnn.matmul),
+    _fp32_precision(),
+    _fp32_precision("cuda", "matmul"),
+    _fp32_precision("cudnn", "conv"),
+    _fp32_precision("mkldnn", "matmul"),
     *map(_cudnn, ("enabled", "benchmark", "deterministic")),
     _Setting("whether torch flushes subnormal numbers to zero", _flushes_subnormal_numbers, torch.set_flush_denormal),
     _Setting("NumPy's handling of numerical errors", np.geterr, lambda handling: np.seterr(**handling)),
@@ -137,6 +143,7 @@ class ProcessState:
         self._settings = [setting.read() for setting in SETTINGS]
         self._environment = dict(os.environ)
         self._random_states = random_states()
+        self._modules_that_drew = _imported_modules_that_draw()
 
     def restore(self) -> tuple[str, ...]:
         """Undo what has changed since; return the names of what had changed, each once."""
@@ -172,4 +179,13 @@ class ProcessState:
         changed = [library for library in before if before[library] != now[library]]
         if changed:
             restore_random_states(before)
-        return [f"the state of {library}'s global random generator" for library in changed]
+        excused = _imported_modules_that_draw() - self._modules_that_drew
+        return [
+            f"the state of {library}'s global random generator"
+            for library in changed
+            if not excused.intersection(MODULES_THAT_DRAW.get(library, ()))
+        ]
+
+
+def _imported_modules_that_draw() -> set[str]:
+    return {module for modules in MODULES_THAT_DRAW.values() for module in modules if module in sys.modules}

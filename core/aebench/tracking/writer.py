@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -85,7 +85,14 @@ class MatrixRun:
         self._cell_ended(spec)
 
     def record_training(
-        self, spec: TrainingSpec, result: TrainingResult, device: str, weights: Path, model: Autoencoder | None
+        self,
+        spec: TrainingSpec,
+        result: TrainingResult,
+        device: str,
+        weights: Path,
+        model: Autoencoder | None,
+        output: Path | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         """Record a training: curves, totals, weights, and the model if it can be exported.
 
@@ -95,8 +102,14 @@ class MatrixRun:
             device: where, such as "cpu" or "cuda:0".
             weights: a local file with the model's weights as safetensors.
             model: with these weights, in evaluation mode on the CPU; None if it does not load them.
+            output: a local file with what the training printed; None if it printed nothing.
+            notes: what a user should know about it, a line each.
         """
         run_id = self._child(spec).run_id
+        if output is not None:
+            self._runs.log_files(
+                run_id, schema.WEIGHTS_FOLDER, {schema.training_output_name(spec.training_key): output}
+            )
         self._runs.log(run_id, schema.training_metrics(spec, result, milliseconds()))
         self._runs.log_files(run_id, schema.WEIGHTS_FOLDER, {schema.weights_name(spec.training_key): weights})
         if model is None:
@@ -104,15 +117,20 @@ class MatrixRun:
         else:
             plugin = next(row.plugin for row in self._plan.models if row.label == spec.label)
             model_not_logged = log_model(run_id, spec, model, self._plan.dataset.input_shape, plugin)
-        self._runs.log(run_id, tags=schema.training_tags(spec, result, device, model_not_logged))
+        tags = schema.training_tags(spec, result, device, model_not_logged)
+        self._runs.log(run_id, tags=schema.training_notes(spec, notes) | tags)
 
-    def record_cell(self, spec: EvaluationSpec, result: CellResult, files: Mapping[str, Path]) -> None:
-        """Record a cell that was evaluated: its metrics, or why it failed, and its files by name."""
+    def record_cell(
+        self, spec: EvaluationSpec, result: CellResult, files: Mapping[str, Path], notes: Sequence[str] = ()
+    ) -> None:
+        """Record a cell that was evaluated: its metrics, or why it failed, its files by name, and notes on it."""
         child = self._child(spec.training)
         contents: dict[str, Path | bytes] = dict(files)
         if result.traceback:
             contents[schema.ERROR_FILE] = result.traceback.encode()
         self._runs.log_files(child.run_id, schema.cell_folder(spec.key), contents)
+        if notes:
+            self._runs.log(child.run_id, tags=schema.cell_notes(spec, notes))
         if result.status is Status.OK:
             self._record_ok(spec, result)
         else:
