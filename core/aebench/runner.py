@@ -25,6 +25,7 @@ from aebench.execution.events import Event, Failed, Progress, RetryScheduled, St
 from aebench.execution.job_output import OUTPUT
 from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, WEIGHTS, Job, build_jobs
 from aebench.execution.local import LocalExecutor
+from aebench.execution.memory import GIGABYTE
 from aebench.execution.scheduler import Scheduler
 from aebench.execution.worker import WorkerConfig
 from aebench.planning.benchmark import Benchmark
@@ -57,6 +58,7 @@ class RunOptions:
         experiment: None for "aebench-<dataset>".
         fresh: run every cell again, also those in the store.
         cell_timeout: seconds that an evaluation, or one epoch of a training, may take.
+        worker_memory: GB that a worker process may use; None for an equal share of the machine's memory.
     """
 
     device: str
@@ -66,6 +68,12 @@ class RunOptions:
     experiment: str | None
     fresh: bool
     cell_timeout: float
+    worker_memory: float | None = None
+
+    @property
+    def worker_bytes(self) -> int | None:
+        """`worker_memory` in bytes."""
+        return None if self.worker_memory is None else round(self.worker_memory * GIGABYTE)
 
 
 @dataclass(frozen=True)
@@ -178,7 +186,7 @@ def run(
             progress.begin(matrix, recorder.trainings, found.todo, len(found.stored))
             if jobs:
                 config = WorkerConfig(artifacts.folder, inputs[DATA], str(device), registry.broken)
-                executor = LocalExecutor(config, allocate(device, slow_tasks, options.jobs))
+                executor = LocalExecutor(config, allocate(device, slow_tasks, options.jobs), options.worker_bytes)
                 with closing(in_background(lambda stop: Scheduler(jobs, executor, stop).run())) as events:
                     for event in events:
                         recorder.record(event)

@@ -1,8 +1,13 @@
 """Plugins that misbehave in a worker process cost their own results only, and are named."""
 
+import os
+import re
+import subprocess
 import sys
+import time
 from contextlib import closing
 
+import psutil
 import pytest
 
 from aebench.execution.allocation import WorkerRole
@@ -18,11 +23,13 @@ from aebench.planning.planner import plan
 from aebench.planning.specs import EvaluationSpec
 from aebench.registry.loading import create_registry
 
+from .conftest import AEBENCH, environment
+
 ONE_WORKER = (WorkerRole(1),)
 CONCURRENT = (WorkerRole(1, evaluates=False, concurrent=3), WorkerRole(1, trains=False))
 
 PLUGIN = """
-import ctypes, logging, os, random, sys
+import ctypes, logging, os, random, resource, sys, time
 import numpy as np
 import torch
 from aebench.contracts import Autoencoder, AutoencoderRecord, Evaluation, Metric, TaskRecord, hookimpl
@@ -64,8 +71,27 @@ class Crashing(Working):
         print("about to crash")
         ctypes.string_at(0)
 
-MODELS = {"working": Working, "meddling": Meddling, "printing": Printing, "printing_much": PrintingMuch,
-          "crashing": Crashing}
+class Leaking(Working):
+    def on_epoch(self, epoch, epochs):
+        self.kept = getattr(self, "kept", []) + [torch.ones(50_000_000)]  # 200 MB
+
+class Greedy(Working):
+    def on_epoch(self, epoch, epochs):
+        torch.empty(10**13)
+
+class HoldsTheLock(Working):
+    def on_epoch(self, epoch, epochs):
+        if os.fork() == 0:
+            time.sleep(600)
+            os._exit(0)
+        with open(os.environ["HOLDING"], "w") as file:
+            file.write(str(os.getpid()))
+        ctypes.PyDLL(None).sleep(600)  # unlike CDLL, it does not release Python's lock
+
+MODELS = {
+    model.__name__.lower(): model
+    for model in (Working, Meddling, Printing, PrintingMuch, Crashing, Leaking, Greedy, HoldsTheLock)
+}
 
 @hookimpl
 def aebench_autoencoders():
@@ -84,12 +110,30 @@ def crashes(model, data, context):
     print("about to crash")
     ctypes.string_at(0)
 
+def limited(model, data, context):
+    # The largest batch does not fit into the address space that is left, the smaller ones do.
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 1_500_000_000, hard))
+    try:
+        largest = 0
+        for x in data.train.batches():
+            torch.empty(len(x), 1_000_000)
+            largest = max(largest, len(x))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    return Evaluation({"value": float(largest)})
+
+def insatiable(model, data, context):
+    return Evaluation({"value": float(np.empty(10**13)[0])})
+
 @hookimpl
 def aebench_tasks():
     metric = Metric("value", "Value", higher_is_better=True, primary=True)
     return [
         TaskRecord(name=evaluate.__name__, title="T", summary="-", evaluate=evaluate, metrics=(metric,))
-        for evaluate in (meddles, prints, crashes)
+        for evaluate in (meddles, prints, crashes, limited, insatiable)
     ]
 """
 
@@ -164,15 +208,15 @@ def test_side_effects_of_one_job_change_no_other_result_and_are_named(with_plugi
 
 
 def test_what_jobs_print_is_an_artifact_and_not_shown(with_plugin, digits, tmp_path, capfd):
-    models = ["printing", "printing_much", "working"]
+    models = ["printing", "printingmuch", "working"]
     run = Run(tmp_path, with_plugin, digits, models, ["prints", "reconstruction"], CONCURRENT)
     lines = [f"training line {number}" for number in range(1000)]
     assert run.output("printing").splitlines() == [*lines, "from a descriptor", "from C"] * 2
     assert run.output("working", "prints").splitlines() == ["evaluating", "a warning"]
-    first, *_, last = run.output("printing_much").splitlines()
+    first, *_, last = run.output("printingmuch").splitlines()
     assert first.startswith("[the first ")
     assert last == "the last line"
-    assert len(run.output("printing_much")) < 1_001_000
+    assert len(run.output("printingmuch")) < 1_001_000
     assert OUTPUT not in run.ends["working", None].artifacts
     assert capfd.readouterr() == ("", "")
 
@@ -188,3 +232,51 @@ def test_a_segmentation_fault_costs_only_its_own_cells_and_leaves_its_stack(with
         assert "Fatal Python error: Segmentation fault" in output
         assert where in output
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_worker_that_leaks_is_ended_and_its_job_retried_alone(with_plugin, digits, tmp_path):
+    limit = 1_200_000_000
+    run = Run(tmp_path, with_plugin, digits, ["leaking", "working"], ["reconstruction"], epochs=60, worker_memory=limit)
+    message = r"the worker process used [\d.]+ GB of memory, more than its limit of 1.2 GB \(--worker-memory\)"
+    ((key, first),) = run.retries
+    assert key == ("leaking", None)
+    assert re.fullmatch(message, first)
+    assert re.fullmatch(message, run.ends["leaking", "reconstruction"].error)
+    assert isinstance(run.ends["working", "reconstruction"], Succeeded)
+
+
+def test_an_evaluation_that_runs_out_of_memory_gets_smaller_batches(with_plugin, digits, tmp_path):
+    run = Run(tmp_path, with_plugin, digits, ["working"], ["limited", "insatiable", "reconstruction"])
+    assert run.metrics("working", "limited") == {"value": 250.0}
+    (note,) = run.ends["working", "limited"].notes
+    assert note == "ran out of memory with 1000 images at once, and was evaluated with 250 at once"
+    assert re.fullmatch(
+        r"out of memory: 80 TB were asked for, with batches of 60 to 1000 images of 1 x 8 x 8 and a model of "
+        r"[\d,]+ parameters; [\d.]+ [GM]B of the machine's [\d.]+ GB are free; try .*",
+        run.ends["working", "insatiable"].error,
+    )
+    assert isinstance(run.ends["working", "reconstruction"], Succeeded)
+
+
+def test_a_training_that_runs_out_of_memory_says_how_much_it_asked_for(with_plugin, digits, tmp_path):
+    run = Run(tmp_path, with_plugin, digits, ["greedy"], ["reconstruction"])
+    error = run.ends["greedy", None].error
+    assert error.startswith("out of memory: 40 TB were asked for, with batches of 64 images of 1 x 8 x 8 and a model ")
+    assert "training.batch_size" in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs signals of the Linux kernel")
+def test_no_process_outlives_a_driver_that_is_killed_while_a_plugin_holds_pythons_lock(home, distribution):
+    holding = home.path / "holding"
+    env = environment(HOLDING=str(holding), **distribution("misbehaving_test_plugin", PLUGIN))
+    env["PYTHONPATH"] += os.pathsep + os.environ.get("PYTHONPATH", "")
+    command = [AEBENCH, "run", "--models", "holdsthelock", "--tasks", "reconstruction", "--jobs", "2"]
+    with subprocess.Popen(command, cwd=home.path, env=env, stdout=subprocess.DEVNULL) as driver:
+        while not (holding.exists() and holding.read_text()):
+            assert driver.poll() is None
+            time.sleep(0.05)
+        started = psutil.Process(driver.pid).children(recursive=True)
+        assert psutil.Process(int(holding.read_text())).children()  # what the plugin has forked
+        driver.kill()
+        _, alive = psutil.wait_procs(started, timeout=5)
+    assert alive == []

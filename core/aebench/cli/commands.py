@@ -65,6 +65,10 @@ def run(
     cell_timeout: Annotated[
         int, typer.Option(min=1, help="Seconds that an evaluation, or one epoch of a training, may take.")
     ] = 3600,
+    worker_memory: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="GB of memory that a worker process may use.  [default: an equal share]"),
+    ] = None,
 ) -> None:
     """Run every model against every task; results that are in the store are not computed again."""
     registry = _registry()
@@ -76,7 +80,9 @@ def run(
     from aebench.report.tables import results_table
 
     terminal = console()
-    options = runner.RunOptions(device, jobs, data_folder(data_dir), tracking_uri, experiment, fresh, cell_timeout)
+    options = runner.RunOptions(
+        device, jobs, data_folder(data_dir), tracking_uri, experiment, fresh, cell_timeout, worker_memory
+    )
     with RunProgress(terminal) as progress:
         summary = runner.run(benchmark, registry, options, progress)
     terminal.print(results_table(summary.results))

@@ -6,11 +6,12 @@ Only one thread may use an engine. It reports failures; the scheduler decides wh
 from __future__ import annotations
 
 import shutil
-import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -20,21 +21,17 @@ from aebench.errors import one_line
 from aebench.execution.allocation import WorkerRole
 from aebench.execution.artifacts import FolderStore, Ref
 from aebench.execution.events import Cause, Event, Failed, Succeeded
-from aebench.execution.job_output import collect_output, output_path
+from aebench.execution.guardian import Guardian
+from aebench.execution.job_output import collect_output, output_path, trim
 from aebench.execution.jobs import Job
-from aebench.execution.worker import (
-    DEVICE_IS_BROKEN,
-    Ready,
-    WorkerConfig,
-    WorkerProcess,
-    start_worker,
-    worker_name,
-)
+from aebench.execution.memory import default_worker_memory, format_bytes, private_memory
+from aebench.execution.worker import Ready, WorkerConfig, WorkerProcess, start_worker, worker_name
+from aebench.execution.worker_end import GRACE_SECONDS, death_of, kill, wait_for_exit
 from aebench.planning.specs import TrainingSpec
 
 STARTUP_SECONDS = 300.0  # loading plugins, preparing for slow tasks
 STARTUP_ATTEMPTS = 5  # consecutive failures after which no more workers of a role are started
-GRACE_SECONDS = 5.0  # for a process to end after it is told to
+CHECK_SECONDS = 1.0  # between two looks at what the workers use
 
 
 @dataclass(eq=False)
@@ -46,6 +43,7 @@ class _Worker:
     pipe: Connection
     started: float
     ready: bool = False
+    used: bool = False
     jobs: dict[str, Job] = field(default_factory=dict)
 
     @property
@@ -59,12 +57,16 @@ class LocalExecutor:
     Args:
         config: the configuration of every worker, except for what its role decides.
         roles: the workers that may be started.
+        worker_memory: what each of them may use, in bytes; None for an equal share of the machine's.
     """
 
-    def __init__(self, config: WorkerConfig, roles: Sequence[WorkerRole]) -> None:
+    def __init__(self, config: WorkerConfig, roles: Sequence[WorkerRole], worker_memory: int | None = None) -> None:
         self._config = config
         self._artifacts = FolderStore(config.artifacts)
         self._roles = list(roles)
+        self._worker_memory = worker_memory or default_worker_memory(sum(role.count for role in roles))
+        self._checked_at = -inf
+        self._guardian: Guardian | None = None
         self._workers: list[_Worker] = []
         self._events: list[Event] = []
         self._startup_failures: Counter[WorkerRole] = Counter()
@@ -77,10 +79,13 @@ class LocalExecutor:
         for worker in self._workers:
             worker.pipe.close()  # a worker without a job exits by itself
             if worker.jobs or not worker.ready:
-                worker.process.kill()
+                kill(worker.process)
         for worker in self._workers:
-            _wait_for_exit(worker)
+            wait_for_exit(worker.process)
         self._workers.clear()
+        if self._guardian is not None:
+            self._guardian.close()
+            self._guardian = None
         shutil.rmtree(self._config.output, ignore_errors=True)
 
     def offer(self, jobs: Sequence[Job]) -> Sequence[Job]:
@@ -105,6 +110,7 @@ class LocalExecutor:
                 self._receive_the_rest(worker)
             elif not worker.ready and time.monotonic() - worker.started > STARTUP_SECONDS:
                 self._lose(worker, f"a worker process was not ready after {STARTUP_SECONDS:g} s")
+        self._check_resources()
         events, self._events = self._events, []
         return events
 
@@ -118,6 +124,23 @@ class LocalExecutor:
                 cause = Cause.ENGINE if worker.role.concurrent > 1 else Cause.PLUGIN
                 break
         return Failed(job_id, reason, cause=cause, artifacts=self._collect_output(job_id))
+
+    def _check_resources(self) -> None:
+        """End workers that use too much memory, and shorten what jobs have printed."""
+        if time.monotonic() - self._checked_at < CHECK_SECONDS:
+            return
+        self._checked_at = time.monotonic()
+        for worker in list(self._workers):
+            for job_id in worker.jobs:
+                trim(output_path(self._config.output, job_id))
+            used = private_memory(worker.process.pid or 0)
+            if used > self._worker_memory:
+                limit = format_bytes(self._worker_memory)
+                self._lose(
+                    worker,
+                    f"the worker process used {format_bytes(used)} of memory, more than its limit of {limit} "
+                    "(--worker-memory)",
+                )
 
     def _collect_output(self, name: str) -> dict[str, Ref]:
         """What a worker left in the output file of this name, as an artifact by name."""
@@ -134,6 +157,11 @@ class LocalExecutor:
         candidates = [
             worker for worker in self._workers if worker.has_room and worker.role.accepts(job, self._slow_tasks)
         ]
+        if job.exclusive:  # what earlier jobs have left in a process must not harm it
+            fresh = [worker for worker in candidates if not worker.used]
+            if candidates and not fresh:
+                self._lose(candidates[0], "")  # `_start_workers` replaces it
+            candidates = fresh
         return min(candidates, key=lambda worker: len(worker.role.prepares), default=None)
 
     def _must_wait(self, job: Job) -> bool:
@@ -152,6 +180,7 @@ class LocalExecutor:
         except OSError:
             return False  # the worker has died; `events` reports it
         worker.jobs[job.id] = job
+        worker.used = True
         return True
 
     def _start_workers(self, remaining: Sequence[Job]) -> None:
@@ -176,6 +205,9 @@ class LocalExecutor:
         config = replace(self._config, prepares=tuple(sorted(role.prepares)), concurrent=role.concurrent)
         worker = _Worker(role, *start_worker(config), started=time.monotonic())
         self._workers.append(worker)
+        if sys.platform == "linux":
+            self._guardian = self._guardian or Guardian()
+            self._guardian.add(worker.process.pid or 0)
         return worker
 
     def _receive(self, worker: _Worker) -> None:
@@ -183,7 +215,7 @@ class LocalExecutor:
             message: Ready | Event = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join(GRACE_SECONDS)
-            self._lose(worker, _death_of(worker))
+            self._lose(worker, death_of(worker.process))
             return
         if isinstance(message, Ready):
             worker.ready = True
@@ -200,14 +232,16 @@ class LocalExecutor:
         while worker in self._workers and worker.pipe.poll():
             self._receive(worker)
         if worker in self._workers:
-            self._lose(worker, _death_of(worker))
+            self._lose(worker, death_of(worker.process))
 
     def _lose(self, worker: _Worker, reason: str) -> None:
         """End and remove a worker; report its jobs as failed. `offer` starts another worker if a job needs one."""
         self._workers.remove(worker)
         worker.pipe.close()
-        worker.process.kill()
-        _wait_for_exit(worker)
+        kill(worker.process)
+        wait_for_exit(worker.process)
+        if self._guardian is not None:
+            self._guardian.remove(worker.process.pid or 0)
         self._events += [
             Failed(job_id, reason, cause=Cause.ENGINE, artifacts=self._collect_output(job_id)) for job_id in worker.jobs
         ]
@@ -231,22 +265,3 @@ class LocalExecutor:
         for worker in self._workers:
             if worker.role is old:
                 worker.role = new
-
-
-def _wait_for_exit(worker: _Worker) -> None:
-    """Wait for the process to end; kill it if a thread of a plugin keeps it alive."""
-    worker.process.join(GRACE_SECONDS)
-    worker.process.kill()
-    worker.process.join()
-
-
-def _death_of(worker: _Worker) -> str:
-    """Why a worker process died, in one line."""
-    code = worker.process.exitcode
-    reason = f"exit code {code}"
-    if code == DEVICE_IS_BROKEN:
-        reason = "the CUDA device became unusable"
-    elif code is not None and code < 0:
-        name = signal.Signals(-code).name
-        reason = f"{name}, perhaps out of memory" if name == "SIGKILL" else name
-    return f"the worker process died ({reason})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import io
 import os
@@ -29,6 +30,7 @@ from aebench.registry.records import Origin
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 DEVICE_IS_BROKEN = 70  # exit code
+PR_SET_PDEATHSIG = 1  # of prctl
 
 WorkerProcess = ForkServerProcess | SpawnProcess
 
@@ -95,6 +97,7 @@ def _serve(pipe: Connection, config: WorkerConfig, environment: dict[str, str]) 
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _lead_own_group()
     _exit_with_the_driver()
     _print_to(output_path(config.output, worker_name(os.getpid())))
     torch.set_num_threads(1)
@@ -154,6 +157,16 @@ def _exit_if_broken(device: torch.device) -> None:
             torch.cuda.synchronize(device)
         except Exception:
             os._exit(DEVICE_IS_BROKEN)
+
+
+def _lead_own_group() -> None:
+    """On Linux, lead a process group, which the driver kills as a whole, and die with the server that forked this.
+
+    The server dies with the driver. The kernel then kills this process also where native code never returns.
+    """
+    if sys.platform == "linux":
+        os.setpgid(0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _exit_with_the_driver() -> None:
