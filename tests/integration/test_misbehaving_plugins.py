@@ -1,14 +1,17 @@
 """Plugins that misbehave in a worker process cost their own results only, and are named."""
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 
 from aebench.execution.allocation import WorkerRole
 from aebench.execution.artifacts import FolderStore
@@ -280,3 +283,67 @@ def test_no_process_outlives_a_driver_that_is_killed_while_a_plugin_holds_python
         driver.kill()
         _, alive = psutil.wait_procs(started, timeout=5)
     assert alive == []
+
+
+TALKATIVE = """
+import os
+import torch
+from aebench.contracts import Autoencoder, AutoencoderRecord, Evaluation, Metric, TaskRecord, hookimpl
+
+print("imported")
+os.chdir("/")
+os.environ["MINE"] = "1"
+
+class Talkative(Autoencoder):
+    def __init__(self, spec):
+        super().__init__(spec, spec.encoder(spec.latent_dim), spec.decoder())
+
+    def on_epoch(self, epoch, epochs):
+        print("training")
+
+def talks(model, data, context):
+    print("evaluating")
+    torch.set_num_threads(3)
+    return Evaluation({"value": 1.0})
+
+def fails(model, data, context):
+    print("failing")
+    raise ValueError("no luck")
+
+@hookimpl
+def aebench_autoencoders():
+    return [AutoencoderRecord(name="talkative", title="T", summary="-", build=Talkative)]
+
+@hookimpl
+def aebench_tasks():
+    metric = Metric("value", "Value", higher_is_better=True, primary=True)
+    return [
+        TaskRecord(name=evaluate.__name__, title="T", summary="-", evaluate=evaluate, metrics=(metric,))
+        for evaluate in (talks, fails)
+    ]
+"""
+
+
+def test_a_run_names_side_effects_and_stores_what_was_printed(home, distribution):
+    env = distribution("talkative_test_plugin", TALKATIVE)
+    env["PYTHONPATH"] += os.pathsep + os.environ.get("PYTHONPATH", "")
+    done = home.run("run", "--models", "talkative", "--tasks", "talks,fails", "--epochs", 1, "--jobs", 1, code=1, **env)
+    (line,) = done.stderr.splitlines()
+    assert line == (
+        "aebench: plugin talkative_test_plugin changed the working directory and the environment variable MINE "
+        "at import; it was restored"
+    )
+    note = "talkative × talks · seed 0: changed torch's number of threads; it was restored"
+    assert note in done.stdout
+    for printed in ("imported", "training\n", "evaluating", "failing"):
+        assert printed not in done.stdout
+    client = MlflowClient(home.uri)
+    (experiment,) = client.search_experiments(filter_string="name = 'aebench-digits'")
+    (run,) = client.search_runs([experiment.experiment_id], "tags.model = 'talkative'")
+    assert run.data.tags["cell.talks.notes"] == "changed torch's number of threads; it was restored"
+    with contextlib.chdir(home.path):  # paths of artifacts are relative to where the matrix was run
+        texts = {
+            path: Path(client.download_artifacts(run.info.run_id, path)).read_text()
+            for path in ("weights/general.output.txt", "talks/output.txt", "fails/output.txt")
+        }
+    assert list(texts.values()) == ["training\n", "evaluating\n", "failing\n"]

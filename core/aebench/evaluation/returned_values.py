@@ -88,11 +88,11 @@ def _check_image(who: str, name: str, image: Any, is_animation: bool) -> None:
         raise AebenchError(f"{who} {_described(image)} as the {what} '{name}', a uint8 array {shapes} is expected")
 
 
-def check_model(name: str, model: Autoencoder, data: ImageDataset) -> None:
+def check_model(who: str, model: Autoencoder, data: ImageDataset) -> None:
     """Check a trained model on a few images: the shapes of codes and images, and the range of the pixels.
 
     Args:
-        name: of the model, for the message.
+        who: the model and its plugin, for the message.
         model: trained, in evaluation mode, on the device of the data.
         data: the first images of its `test` split are used.
 
@@ -102,14 +102,14 @@ def check_model(name: str, model: Autoencoder, data: ImageDataset) -> None:
     x = data.test.x(slice(CHECKED_IMAGES))
     with torch.no_grad():
         codes = model.embed(x)
-        _check_tensor(f"model '{name}': embed", codes, (len(x), model.latent_dim))
-        _check_tensor(f"model '{name}': decode", model.decode(codes), tuple(x.shape))
+        _check_tensor(f"{who}: embed", codes, (len(x), model.latent_dim))
+        _check_tensor(f"{who}: decode", model.decode(codes), tuple(x.shape))
         images = model.reconstruct(x)
-    _check_tensor(f"model '{name}': reconstruct", images, tuple(x.shape))
+    _check_tensor(f"{who}: reconstruct", images, tuple(x.shape))
     lowest, highest = float(images.min()), float(images.max())
     if not (lowest >= 0 and highest <= 1):  # also true of NaN
         raise AebenchError(
-            f"model '{name}': reconstruct returned images with pixels from {lowest:g} to {highest:g}, "
+            f"{who}: reconstruct returned images with pixels from {lowest:g} to {highest:g}, "
             "numbers in [0, 1] are expected"
         )
 

@@ -155,7 +155,7 @@ class JobRunner:
         model.eval().requires_grad_(False)
         model.images_at_once = images_at_once
         plugin = self._registry.autoencoder(training.model).distribution
-        check_model(f"{training.model}' of {plugin}", model, data)
+        check_model(f"model '{training.model}' of {plugin}", model, data)
         state = ModuleState(model)
         try:
             found = evaluate(
