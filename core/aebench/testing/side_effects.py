@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aebench.registry.side_effects import random_states, restore_random_states
+from aebench.registry.side_effects import ProcessState, random_states, restore_random_states
 from aebench.testing.checks import expect
 
 UNUSUAL_SEED = 970_224_361
@@ -56,7 +56,7 @@ def seeded_global_generators(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_leftovers(what: str) -> Iterator[None]:
-    """Check that the block prints nothing, writes no file and leaves no pyplot figure open.
+    """Check that the block prints nothing, writes no file, changes no global setting and leaves no pyplot figure open.
 
     Files are looked for in the working directory and in the temporary directory.
 
@@ -72,12 +72,16 @@ def no_leftovers(what: str) -> Iterator[None]:
         own_temporary.mkdir()
         tempfile.tempdir = str(own_temporary)
         os.chdir(own_working)
+        state = ProcessState()
+        changed: tuple[str, ...] = ()
         try:
             yield
         finally:
+            changed = state.restore()
             os.chdir(working)
             tempfile.tempdir = temporary
         written = sorted(path.name for root in (own_working, own_temporary) for path in root.rglob("*"))
+    expect(not changed, "the settings of the process to stay as they are", f"{what} changed {', '.join(changed)}")
     expect(not written, "no files", f"{what} wrote {', '.join(written)}")
     expect(not output.getvalue(), "nothing on stdout", f"{what} printed {output.getvalue()[:80]!r}")
     opened = _open_figures() - figures
