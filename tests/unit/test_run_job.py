@@ -17,6 +17,7 @@ from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, WEIGHTS, Job
 from aebench.execution.run_job import JobRunner
 from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import plan
+from aebench.registry.side_effects import ProcessState
 from aebench.training.building import build_model, weights_of
 
 CPU = torch.device("cpu")
@@ -136,6 +137,13 @@ def test_a_task_that_changes_what_it_is_given_fails_and_later_tasks_get_the_orig
         assert failed.error.startswith(f"task 'tested' changed {CHANGES[change]}")
         assert failed.error.endswith("; a task must leave what it is given as it is")
     assert runner.evaluate("honest", weights).result.metrics == before
+
+
+def test_an_evaluation_has_no_side_effects_of_its_own(matrix):
+    runner = matrix()
+    before = ProcessState()
+    runner.evaluate("honest", runner.untrained())
+    assert before.restore() == ()
 
 
 def test_a_fit_that_changes_the_images_harms_no_other_training(matrix, registry):

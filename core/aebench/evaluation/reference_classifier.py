@@ -149,7 +149,8 @@ def load_reference_classifier(path: Path) -> ConvolutionalClassifier:
     with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["about"])
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a mapping
-    classifier = ConvolutionalClassifier(tuple(about["input_shape"]), about["classes"])
+    with torch.random.fork_rng(devices=[]):  # the initial weights, which are replaced, are drawn
+        classifier = ConvolutionalClassifier(tuple(about["input_shape"]), about["classes"])
     classifier.load_state_dict(state)
     classifier.accuracy = about["accuracy"]
     return classifier.eval().requires_grad_(False)
