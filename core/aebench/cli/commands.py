@@ -72,6 +72,10 @@ def run(
         int,
         typer.Option(min=1, metavar="SECONDS", help="A training that is interrupted loses at most this much time."),
     ] = 60,
+    worker_memory: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="GB of memory that a worker process may use.  [default: an equal share]"),
+    ] = None,
 ) -> None:
     """Run every model against every task; results that are in the store are not computed again."""
     registry = _registry()
@@ -93,6 +97,7 @@ def run(
         fresh,
         cell_timeout,
         checkpoint_every,
+        worker_memory,
     )
     with RunProgress(terminal) as progress:
         summary = runner.run(benchmark, registry, options, progress)
@@ -295,4 +300,6 @@ def _registry(quiet: bool = False) -> Registry:
                 f"plugin {failure.distribution} {failure.version} is not available ({failure.stage}: "
                 f"{failure.message.splitlines()[0]}); see 'aebench list failures'"
             )
+        for distribution, changed in registry.changed_by_loading().items():
+            print_error(f"plugin {distribution} changed {' and '.join(changed)} at import; it was restored")
     return registry

@@ -23,6 +23,7 @@ from aebench.execution.devices import choose_device, choose_precision
 from aebench.execution.events import Draining, Event
 from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, build_jobs
 from aebench.execution.local import LocalExecutor
+from aebench.execution.memory import GIGABYTE
 from aebench.execution.scheduler import Scheduler
 from aebench.execution.work_folder import RunFolder, WorkFolder
 from aebench.execution.worker import WorkerConfig
@@ -62,6 +63,7 @@ class RunOptions:
         fresh: run every cell again, also those in the store.
         cell_timeout: seconds that an evaluation, or one epoch of a training, may take.
         checkpoint_every: seconds of work that a training may lose when its process dies.
+        worker_memory: GB that a worker process may use; None for an equal share of the machine's memory.
     """
 
     device: str
@@ -73,6 +75,12 @@ class RunOptions:
     fresh: bool
     cell_timeout: float
     checkpoint_every: float
+    worker_memory: float | None
+
+    @property
+    def worker_bytes(self) -> int | None:
+        """`worker_memory` in bytes."""
+        return None if self.worker_memory is None else round(self.worker_memory * GIGABYTE)
 
 
 @dataclass(frozen=True)
@@ -247,7 +255,9 @@ class _MatrixRunner:
         trainings = [job.spec for job in jobs if isinstance(job.spec, TrainingSpec)]
         self.progress.begin(self.matrix, trainings, cells, self.reused)
         config = WorkerConfig(artifacts.folder, inputs[DATA], str(self.device), self.registry.broken)
-        executor = LocalExecutor(config, allocate(self.device, slow_tasks, self.options.jobs))
+        executor = LocalExecutor(
+            config, allocate(self.device, slow_tasks, self.options.jobs), self.options.worker_bytes
+        )
         recorder = Recorder(
             jobs, self.matrix, self.registry, artifacts, checkpoints, target, self.progress, self.device
         )

@@ -5,9 +5,10 @@ A matrix is a parent run with one child run for each model and seed. A child hol
 
     params   model.*  train.*  likelihood.*  task.<task>.*
     metrics  <cell>.<metric>  time.<cell>  time.<cell>.pictures  train.<training>.<curve or total>
-    tags     cell.<cell>.{status, hash, reason, from_run, absent.<metric>}  <cell>.<metric> if it is not finite
-             training.<training>.{hash, weights, graph_fallback, model}
-    files    <cell with / for .>/<picture or table>  <cell with / for .>/error.txt  weights/<training>.safetensors
+    tags     cell.<cell>.{status, hash, reason, from_run, notes, absent.<metric>}  <cell>.<metric> if it is not finite
+             training.<training>.{hash, weights, graph_fallback, model, notes}
+    files    <cell with / for .>/<picture or table>  <cell with / for .>/{error.txt, output.txt}
+             weights/<training>.safetensors  weights/<training>.output.txt
 
 `training.<training>.weights` is the SHA-256 of the weights; `model` is "logged", or says why the model is not.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -219,6 +220,11 @@ def weights_name(training_key: str) -> str:
     return f"{training_key}.safetensors"
 
 
+def training_output_name(training_key: str) -> str:
+    """Name in `WEIGHTS_FOLDER` of the file with what a training printed."""
+    return f"{training_key}.output.txt"
+
+
 def cell_folder(key: str) -> str:
     """The folder of a cell's pictures and tables."""
     return key.replace(".", "/")
@@ -249,6 +255,20 @@ def cell_tags(hash: str, result: CellResult, from_run: str = "") -> dict[str, st
         tags[f"{prefix}.from_run"] = from_run
     tags = {tag: value[:LONGEST_TAG] for tag, value in tags.items()}
     return tags | {f"{prefix}.hash": hash, f"{prefix}.status": result.status.value}
+
+
+def cell_notes(spec: EvaluationSpec, notes: Sequence[str]) -> dict[str, str]:
+    """The tag with what a user should know about an evaluation; nothing without notes."""
+    return _notes(f"cell.{spec.key}", notes)
+
+
+def training_notes(spec: TrainingSpec, notes: Sequence[str]) -> dict[str, str]:
+    """As `cell_notes`, for a training."""
+    return _notes(f"training.{spec.training_key}", notes)
+
+
+def _notes(prefix: str, notes: Sequence[str]) -> dict[str, str]:
+    return {f"{prefix}.notes": "\n".join(notes)[:LONGEST_TAG]} if notes else {}
 
 
 def mean_metrics(task: str, means: Mapping[str, float]) -> tuple[dict[str, float], dict[str, str]]:
