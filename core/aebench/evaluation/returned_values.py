@@ -33,8 +33,8 @@ def checked_metrics(task: TaskRecord, evaluation: Any) -> dict[str, float]:
                 f"{who} returned {_described(getattr(evaluation, field))} as {field}, a mapping from names is expected"
             )
     for name in (*evaluation.images, *evaluation.figures, *evaluation.tables):
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            raise AebenchError(f"{who} returned a file named {name!r}; use letters, digits, '_' and '-'")
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
+            raise AebenchError(f"{who} returned a file named {name!r}; use at most 100 letters, digits, '_' and '-'")
     declared = sorted(metric.name for metric in task.metrics)
     returned = sorted(map(str, (*evaluation.metrics, *evaluation.absent)))
     if declared != returned:
