@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +24,8 @@ from aebench.evaluation.rendering import render
 from aebench.planning.cells import CellResult, Status
 from aebench.planning.specs import EvaluationSpec
 from aebench.training.fast_products import fast_products
+
+LARGEST_METRIC = 1e100
 
 
 def evaluate(
@@ -65,7 +68,7 @@ def evaluate(
     with fast_products(device), torch.no_grad():
         evaluation = task.evaluate(model, data, context)
     _check(task, evaluation)
-    metrics = {name: float(value) for name, value in evaluation.metrics.items()}
+    metrics = {name: _within_range(float(value)) for name, value in evaluation.metrics.items()}
     drawing_started = time.perf_counter()
     files = render(evaluation)
     ended = time.perf_counter()
@@ -78,6 +81,11 @@ def evaluate(
         drawing_seconds=ended - drawing_started,
     )
     return result, files
+
+
+def _within_range(value: float) -> float:
+    """The value; infinity beyond what statistics can square and add."""
+    return math.copysign(math.inf, value) if abs(value) > LARGEST_METRIC else value
 
 
 def _check(task: TaskRecord, evaluation: Evaluation) -> None:
