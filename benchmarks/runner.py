@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 
@@ -15,7 +16,7 @@ from aebench.datasets import load_dataset
 from aebench.execution.allocation import allocate
 from aebench.execution.artifacts import FolderStore
 from aebench.execution.background import in_background
-from aebench.execution.events import Event, Failed, RetryScheduled, Succeeded
+from aebench.execution.events import Draining, Event, Failed, RetryScheduled, Succeeded
 from aebench.execution.jobs import DATA, Job
 from aebench.execution.local import LocalExecutor
 from aebench.execution.scheduler import Scheduler
@@ -84,7 +85,7 @@ class Runner:
                 yield from map(_result, filter(_is_end, events))
 
 
-def _is_end(event: Event) -> bool:
+def _is_end(event: Event | Draining) -> TypeGuard[Event]:
     return isinstance(event, Succeeded | Failed | RetryScheduled)
 
 

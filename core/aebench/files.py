@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from aebench.errors import DamagedFile
@@ -53,3 +55,18 @@ def read_sealed(path: Path) -> bytes:
     if hashlib.sha256(content).digest() != sealed[:DIGEST_BYTES]:
         raise DamagedFile(f"{path} is damaged: its content has changed since it was written")
     return content
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is not a file with content: reading a named pipe or a device might never end.
+
+    Raises:
+        OSError: the path is missing, or is a folder, a pipe, a socket or a device; a link is followed.
+    """
+    try:
+        mode = path.stat().st_mode
+    except ValueError as error:  # a NUL character
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
+    if not stat.S_ISREG(mode):
+        kind = {stat.S_IFDIR: "folder", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+        raise OSError(errno.EINVAL, f"it is a {kind.get(stat.S_IFMT(mode), 'device')}, not a file", str(path))

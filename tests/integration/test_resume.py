@@ -82,6 +82,7 @@ def interrupted(home, plugin):
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_closes_every_run(interrupted, home, stop, code):
     assert interrupted(stop) == code
+    assert ("the same command resumes the run" in (home.path / "log").read_text()) == (stop == signal.SIGINT)
     runs = _runs(home)
     statuses = {run.data.tags.get("model", "parent"): run.info.status for run in runs if run.info.status != "FINISHED"}
     assert statuses == {"parent": "KILLED", "held": "KILLED"}

@@ -146,3 +146,28 @@ def test_an_option_whose_section_in_the_file_is_empty_or_no_mapping(registry, tm
 def test_a_key_that_is_not_text(registry, tmp_path):
     with pytest.raises(AebenchError, match="2020-01-01: unknown key"):
         load_benchmark(registry, _file(tmp_path, "2020-01-01: 3"))
+
+
+def test_what_yaml_offers_and_is_harmless(registry, tmp_path):
+    text = """\ufeff
+        models:
+          - {name: vae, label: first, training: &short {epochs: 3, batch_size: 16}}
+          - {name: vae, label: "yes", training: {<<: *short, epochs: 4}}
+          - {name: vae, label: other, training: *short}
+        seed: 0x10
+        profiles: {on: {latent_dim: 3}}
+    """
+    benchmark = load_benchmark(registry, _file(tmp_path, text))
+    assert [model.label for model in benchmark.models] == ["first", "yes", "other"]
+    assert [model.training.epochs for model in benchmark.models] == [3, 4, 3]
+    assert [model.training.batch_size for model in benchmark.models] == [16, 16, 16]
+    assert benchmark.config.seed == 16
+    assert benchmark.config.profiles["on"].latent_dim == 3
+
+
+def test_every_mistake_is_one_line_whatever_the_names_contain(registry, tmp_path):
+    text = 'models: ["a\\nb", "\\e[31m"]\n"x\\r\\ny": 3\nseeds: 0\n'
+    with pytest.raises(AebenchError) as caught:
+        load_benchmark(registry, _file(tmp_path, text))
+    assert len(caught.value.lines) == 4
+    assert all(line.isprintable() for line in caught.value.lines)

@@ -1,6 +1,7 @@
 """Published data sets: read from their original formats, downloaded, put there by hand, missing, and damaged."""
 
 import hashlib
+import os
 import pickle
 import re
 import sys
@@ -125,16 +126,66 @@ def test_only_what_is_missing_or_damaged_has_to_be_put_there(published, load, tm
         load(published, tmp_path / "data")
 
 
-def test_a_damaged_file_is_named(published, load, tmp_path):
-    published.put(tmp_path / "data" / published.folder)
+def _truncated(content):
+    return content[:-10]
+
+
+def _flipped(content):
+    return content[:-20] + bytes([content[-20] ^ 1]) + content[-19:]
+
+
+@pytest.mark.parametrize("damage", [_truncated, _flipped])
+def test_a_damaged_file_is_had_again(published, load, tmp_path, monkeypatch, server, damage):
+    published.put(tmp_path / "published")
+    folder = tmp_path / "data" / published.folder
+    published.put(folder)
     load(published, tmp_path / "data")
+    in_archives = not set(published.files) & set(published.read)  # which are there, and are unpacked again
     for name in published.read:
-        file = tmp_path / "data" / published.folder / name
-        content = file.read_bytes()
-        file.write_bytes(content[:-10])
-        with pytest.raises(AebenchError, match=rf"^{re.escape(str(file))} is corrupt or truncated: .*; delete it and"):
-            load(published, tmp_path / "data")
-        file.write_bytes(content)
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(damage(content))
+        if not in_archives:
+            with pytest.raises(AebenchError) as error:
+                load(published, tmp_path / "data")
+            (line,) = error.value.lines
+            assert line.startswith(f"{folder / name} is corrupt or truncated: ")
+            assert "could not be downloaded (" in line
+            assert f"put {name} into {folder}" in line
+            assert (folder / name).read_bytes() == damage(content)
+            published.point_to(monkeypatch, server)
+        _check(load(published, tmp_path / "data"), published)
+        published.point_to(monkeypatch, NO_NETWORK)
+        assert (folder / name).read_bytes() == content
+    assert not list(tmp_path.rglob("*.damaged"))
+    _check(load(published, tmp_path / "data"), published)
+
+
+def test_a_folder_that_cannot_be_written_is_read_without_digests(load, tmp_path, put):
+    published = put(published_datasets.qmnist())
+    load(published, tmp_path)
+    folder = tmp_path / published.folder
+    (folder / "aebench-digests").unlink()
+    (folder / "aebench-digests.part").mkdir()  # root may write into any folder
+    _check(load(published, tmp_path), published)
+    assert not (folder / "aebench-digests").exists()
+
+
+def test_damaged_digests_are_noted_anew(load, tmp_path, put):
+    published = put(published_datasets.qmnist())
+    load(published, tmp_path)
+    digests = tmp_path / published.folder / "aebench-digests"
+    whole = digests.read_bytes()
+    digests.write_bytes(_flipped(whole))
+    _check(load(published, tmp_path), published)
+    assert digests.read_bytes() == whole
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_read(load, tmp_path, put):
+    published = put(published_datasets.usps())
+    (tmp_path / "usps.bz2").unlink()
+    os.mkfifo(tmp_path / "usps.bz2")
+    with pytest.raises(AebenchError, match=r"usps\.bz2 cannot be read: it is a named pipe"):
+        load(published, tmp_path)
 
 
 def test_a_data_directory_that_cannot_be_written(published, load, tmp_path):
@@ -158,6 +209,9 @@ def test_a_pickle_that_is_not_the_published_one_is_not_read(name, load, tmp_path
     published = put(published_datasets.cifar10())
     load(published, tmp_path)
     (tmp_path / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(_Trap(tmp_path / "trapped")))
+    _check(load(published, tmp_path), published)  # the published one is unpacked again
+    (tmp_path / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(_Trap(tmp_path / "trapped")))
+    (tmp_path / "cifar-10-python.tar.gz").unlink()
     with pytest.raises(AebenchError, match=f"{name} is corrupt"):
         load(published, tmp_path)
     assert not (tmp_path / "trapped").exists()

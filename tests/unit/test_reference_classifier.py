@@ -3,11 +3,15 @@
 import pytest
 import torch
 
+from aebench.errors import DamagedFile
 from aebench.evaluation.reference_classifier import (
     ConvolutionalClassifier,
+    load_reference_classifier,
     obtain_reference_classifier,
+    save_reference_classifier,
     train_reference_classifier,
 )
+from aebench.files import write_sealed
 
 CPU = torch.device("cpu")
 
@@ -47,20 +51,47 @@ def test_it_is_trained_once_and_stored(digits, tmp_path):
         )
 
     first = obtain()
-    (file,) = (tmp_path / "data" / "reference_classifiers").iterdir()
-    assert file.name.startswith("digits-")
+    folder = tmp_path / "data" / "reference_classifiers"
+    (file,) = folder.glob("digits-*")
     loaded = obtain()
     assert trained == ["here"]
     assert have_equal_weights(first, loaded)
     assert loaded.accuracy == first.accuracy
     assert not loaded.training
 
-    file.write_bytes(file.read_bytes()[:1000])  # damaged
+    whole = file.read_bytes()
+    file.write_bytes(_flipped(whole))
+    (folder / "other.part").write_bytes(b"of a process that was killed")
     assert have_equal_weights(obtain(), first)
     assert trained == ["here", "here"]
-    assert have_equal_weights(obtain(), first)
+    assert file.read_bytes() == whole
+    assert not list(folder.glob("*.part"))
+
     obtain("elsewhere")
     assert trained == ["here", "here", "elsewhere"]
+
+
+def _flipped(content):
+    middle = len(content) // 2  # in the weights
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [_flipped, lambda content: content[:1000], lambda content: b"", lambda content: content[32:]]
+)
+def test_a_damaged_file_is_noticed(tmp_path, reference_classifier, damage):
+    file = tmp_path / "classifier"
+    save_reference_classifier(reference_classifier, file)
+    assert have_equal_weights(load_reference_classifier(file), reference_classifier)
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(DamagedFile, match="classifier is damaged"):
+        load_reference_classifier(file)
+
+
+def test_a_sealed_file_of_something_else_is_noticed(tmp_path):
+    write_sealed(tmp_path / "classifier", b"something else")
+    with pytest.raises(DamagedFile, match="classifier is not a reference classifier"):
+        load_reference_classifier(tmp_path / "classifier")
 
 
 def test_it_works_without_a_writable_folder(digits, tmp_path):

@@ -5,7 +5,18 @@ from collections import Counter
 import pytest
 
 from aebench.execution.artifacts import Ref
-from aebench.execution.events import Cause, Failed, Progress, RetryScheduled, Started, Succeeded
+from aebench.execution.events import (
+    Cause,
+    Checkpointed,
+    CheckpointFailed,
+    Draining,
+    Failed,
+    Progress,
+    RetryScheduled,
+    Started,
+    Stopped,
+    Succeeded,
+)
 from aebench.execution.jobs import Job, build_jobs
 from aebench.execution.scheduler import Scheduler
 from aebench.planning.cells import CellResult, Status
@@ -21,7 +32,7 @@ class ScriptedEngine:
         self._outcome = outcome or (lambda job, attempt: succeed(job))
         self._slots = slots
         self.cause_of_overdue = Cause.PLUGIN
-        self.taken, self.cancelled, self.open = [], [], False
+        self.taken, self.cancelled, self.open, self.stopped = [], [], False, False
         self._running, self._begun = {}, set()
         self._attempts = Counter()
 
@@ -52,6 +63,9 @@ class ScriptedEngine:
                 del self._running[job.id]
                 self._begun.remove(job.id)
         return events
+
+    def stop(self):
+        self.stopped = True
 
     def cancel(self, job_id):
         self.cancelled.append(job_id)
@@ -223,3 +237,97 @@ def test_a_stop_ends_the_work_and_closes_the_engine(jobs):
     events = list(scheduler.run())
     assert [type(event) for event in events] == [Started]
     assert not engine.open
+
+
+def by_script(script):
+    """The outcome of a training on each attempt: a list of events, one for each call."""
+    scripts = {attempt: list(events) for attempt, events in script.items()}
+    return lambda job, attempt: scripts[attempt].pop(0)
+
+
+class Checkpointing(ScriptedEngine):
+    """Like its base, but a checkpoint does not end a job."""
+
+    def events(self, timeout):
+        events = []
+        for job in list(self._running.values()):
+            if job.id not in self._begun:
+                self._begun.add(job.id)
+                self._attempts[job.id] += 1
+            event = self._outcome(job, self._attempts[job.id])
+            events.append(event)
+            if not isinstance(event, Checkpointed | CheckpointFailed):
+                del self._running[job.id]
+                self._begun.remove(job.id)
+        return events
+
+
+def ref(number):
+    return Ref(str(number) * 64)
+
+
+def test_a_retry_goes_on_from_the_newest_checkpoint_and_older_ones_are_discarded():
+    job = Job("a", None, {"data": ref(0)})
+    engine = Checkpointing(
+        by_script(
+            {
+                1: [Checkpointed("a", ref(1), 1), Checkpointed("a", ref(2), 2), Failed("a", "died", "", Cause.ENGINE)],
+                2: [Checkpointed("a", ref(3), 3), Succeeded("a", None)],
+            }
+        )
+    )
+    discarded = []
+    events = list(Scheduler([job], engine, discard=discarded.append).run())
+    assert [job.inputs for job in engine.taken] == [{"data": ref(0)}, {"data": ref(0), "checkpoint": ref(2)}]
+    assert [event.epoch for event in events if isinstance(event, Checkpointed)] == [1, 2, 3]
+    assert discarded == [ref(1), ref(2), ref(3)]
+
+
+def test_a_checkpoint_that_is_referenced_again_is_not_discarded():
+    """One training saves the same state twice, and two trainings save the same state."""
+    jobs = [Job(name, None, {"checkpoint": ref(1)}) for name in "ab"]
+    events = {name: [Checkpointed(name, ref(1), 0), Checkpointed(name, ref(1), 0)] for name in "ab"}
+    events["a"] += [Succeeded("a", None)]
+    events["b"] += [Checkpointed("b", ref(2), 1), Failed("b", "wrong")]
+    discarded = []
+    engine = Checkpointing(lambda job, attempt: events[job.id].pop(0), slots=2)
+    list(Scheduler(jobs, engine, discard=discarded.append).run())
+    assert discarded == [ref(1), ref(2)]
+
+
+def test_a_soft_stop_starts_no_more_jobs_and_waits_for_those_that_run(jobs):
+    training = by_kind(jobs)["training", "vae"].id
+    drain = []
+
+    def outcome(job, attempt):
+        if job.id == training:
+            drain.append(True)
+            return Stopped(job.id) if engine.stopped else Checkpointed(job.id, ref(len(drain)), len(drain))
+        return succeed(job)
+
+    engine = Checkpointing(outcome, slots=1)
+    discarded = []
+    events = list(Scheduler(jobs, engine, should_drain=lambda: bool(drain), discard=discarded.append).run())
+    assert isinstance(events[-1], Stopped)
+    assert engine.taken[-1].id == training
+    newest = [event.ref for event in events if isinstance(event, Checkpointed)][-1]
+    assert newest not in discarded
+    assert not engine.open
+
+
+def test_a_job_whose_worker_dies_during_a_soft_stop_is_stopped_and_not_retried():
+    engine = Checkpointing(
+        by_script({1: [Checkpointed("a", ref(1), 1), Failed("a", "died", "", Cause.ENGINE)]}),
+    )
+    events = list(Scheduler([Job("a", None)], engine, should_drain=lambda: bool(engine.taken)).run())
+    assert [type(event) for event in events] == [Checkpointed, Draining, Stopped]
+    assert len(engine.taken) == 1
+
+
+def test_stored_checkpoints_reach_their_trainings(lay_out):
+    cells = lay_out(models=["vanilla", "vae"], tasks=["reconstruction"]).cells
+    saved = {cells[0].training.hash: ref(1)}
+    jobs = by_kind(build_jobs(cells, INPUTS, {}, (), None, checkpoints=saved, checkpoint_every=7))
+    first, second = (jobs["training", cell.training.label] for cell in cells)
+    assert (first.inputs, second.inputs) == (INPUTS | {"checkpoint": ref(1)}, INPUTS)
+    assert first.checkpoint_every == second.checkpoint_every == 7

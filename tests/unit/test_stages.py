@@ -226,8 +226,8 @@ def test_parameters_that_a_stage_froze_require_gradients_after_it(build, digits)
     trainer = new_trainer(model, digits, epochs=3)
     frozen = []
     while not trainer.done:
-        trainer.start_epoch()
+        trainer.start_turn()
         frozen.append(sum(not parameter.requires_grad for parameter in model.parameters()))
-        trainer.finish_epoch()
+        trainer.finish_turn()
     assert all(frozen)
     assert all(parameter.requires_grad for parameter in model.parameters())

@@ -148,9 +148,9 @@ def test_trainings_that_take_turns_give_the_results_of_trainings_alone(build, di
     trainers = {name: new_trainer(model, digits, epochs=3) for name, model in concurrent.items()}
     while running := [trainer for trainer in trainers.values() if not trainer.done]:
         for trainer in running:
-            trainer.start_epoch()
+            trainer.start_turn()
         for trainer in running:
-            trainer.finish_epoch()
+            trainer.finish_turn()
     for name, trainer in trainers.items():
         assert trainer.result().epochs == expected[name]
         assert_equal(weights_of(concurrent[name]), weights_of(alone[name]))
@@ -185,9 +185,9 @@ def test_trainings_on_their_own_streams_give_the_results_of_trainings_alone(buil
             one.run_epoch()
     for _ in range(3):
         for one in concurrent.values():
-            one.start_epoch()
+            one.start_turn()
         for one in concurrent.values():
-            one.finish_epoch()
+            one.finish_turn()
     for name, one in concurrent.items():
         assert one.result().graph_fallback == expected[name].result().graph_fallback == ""
         for found, reference in zip(one.result().epochs, expected[name].result().epochs, strict=True):

@@ -37,16 +37,17 @@ def execute() -> int:
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
-        print_error(error.format_message())
+        print_error(" ".join(error.format_message().split()))
         return BAD_INPUT
     except AebenchError as error:
-        print_error(str(error))
+        print_error("\n".join(error.lines))
         return BAD_INPUT
-    except (KeyboardInterrupt, typer.Abort):
-        print_error("interrupted; finished results are kept, and the same command resumes the run")
-        return INTERRUPTED
     except SystemExit as error:
         code = error.code
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # what typer returns when it has caught a KeyboardInterrupt
+        print_error("interrupted; finished results are kept, and the same command resumes the run")
     if isinstance(code, str):
         print_error(code)
         return FAILED

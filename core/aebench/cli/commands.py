@@ -56,7 +56,8 @@ def run(
     precision: Precision = None,
     device: Device = "auto",
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Concurrent trainings.  [default: one per core; several on CUDA]")
+        int | None,
+        typer.Option(min=1, max=1024, help="Concurrent trainings.  [default: one per core; several on CUDA]"),
     ] = None,
     data_dir: DataDir = None,
     work_dir: WorkDir = None,
@@ -64,8 +65,13 @@ def run(
     experiment: Experiment = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every cell again, also those in the store.")] = False,
     cell_timeout: Annotated[
-        int, typer.Option(min=1, help="Seconds that an evaluation, or one epoch of a training, may take.")
+        int,
+        typer.Option(min=1, max=10_000_000, help="Seconds that an evaluation, or one epoch of a training, may take."),
     ] = 3600,
+    checkpoint_every: Annotated[
+        int,
+        typer.Option(min=1, metavar="SECONDS", help="A training that is interrupted loses at most this much time."),
+    ] = 60,
 ) -> None:
     """Run every model against every task; results that are in the store are not computed again."""
     registry = _registry()
@@ -78,7 +84,15 @@ def run(
 
     terminal = console()
     options = runner.RunOptions(
-        device, jobs, data_folder(data_dir), work_folder(work_dir), tracking_uri, experiment, fresh, cell_timeout
+        device,
+        jobs,
+        data_folder(data_dir),
+        work_folder(work_dir),
+        tracking_uri,
+        experiment,
+        fresh,
+        cell_timeout,
+        checkpoint_every,
     )
     with RunProgress(terminal) as progress:
         summary = runner.run(benchmark, registry, options, progress)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aebench.errors import AebenchError
+
 if TYPE_CHECKING:
     from aebench.planning.benchmark import Benchmark
     from aebench.registry.records import Registry
@@ -44,7 +46,21 @@ WorkDir = Annotated[
 TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow store.  [default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
 ]
-Experiment = Annotated[str | None, typer.Option(help="MLflow experiment.  [default: aebench-<dataset>]")]
+LONGEST_EXPERIMENT = 200  # characters
+
+
+def _check_experiment(name: str | None) -> str | None:
+    if name is not None and not (name.strip() and name.isprintable() and len(name) <= LONGEST_EXPERIMENT):
+        raise typer.BadParameter(
+            f"must be printable and of 1 to {LONGEST_EXPERIMENT} characters, got {name[:LONGEST_EXPERIMENT]!r}"
+        )
+    return name
+
+
+Experiment = Annotated[
+    str | None,
+    typer.Option(help="MLflow experiment.  [default: aebench-<dataset>]", callback=_check_experiment),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -99,7 +115,10 @@ def dataset_choice(text: str | None, registry: Registry) -> Any:
 def data_folder(given: Path | None) -> Path:
     """The folder in which data sets are kept: the given one, else the user's cache directory."""
     if given is not None:
-        return given.expanduser()
+        try:
+            return given.expanduser()
+        except RuntimeError as error:
+            raise AebenchError(f"--data-dir: {given} is not a path: {error}") from error
     from platformdirs import user_cache_path
 
     return user_cache_path("aebench", appauthor=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from aebench.errors import AebenchError
+from aebench.errors import AebenchError, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,8 +24,8 @@ def console() -> Console:
 
 def print_error(message: str) -> None:
     """Print each line of a message to stderr, after the name of the program."""
-    for line in message.splitlines():
-        print(f"aebench: {line}", file=sys.stderr)
+    for line in message.split("\n"):
+        print(f"aebench: {visible(line)}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

@@ -105,7 +105,7 @@ class Gaussian(Likelihood):
     """
 
     name: Literal["gaussian"] = "gaussian"
-    sigma: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+    sigma: float = Field(default=0.1, ge=1e-3, le=1000)
 
     def mean(self, decoded: Tensor) -> Tensor:
         return decoded.clamp(0, 1)

@@ -36,7 +36,7 @@ class StepDecay(Settings):
     """The learning rate is multiplied by `factor` after every `every` epochs."""
 
     name: Literal["step"] = "step"
-    every: int = Field(gt=0)
+    every: int = Field(gt=0, le=1_000_000)
     factor: float = Field(default=0.1, gt=0, le=1)
 
     def multiplier(self, epoch: int, epochs: int) -> float:
@@ -62,10 +62,10 @@ class OptimizerSpec(Settings):
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
-    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1000)
+    weight_decay: float = Field(default=0.0, ge=0, le=1000)
     momentum: float = Field(default=0.0, ge=0, lt=1)
-    warm_up: int = Field(default=0, ge=0)
+    warm_up: int = Field(default=0, ge=0, le=1_000_000)
     schedule: Schedule = Constant()
 
     @model_validator(mode="after")

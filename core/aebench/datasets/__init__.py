@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from aebench.contracts import DatasetRecord, ImageDataset, Params, RawImages, Split, hookimpl
+from aebench.datasets.limits import MOST_CLASSES
 from aebench.datasets.medmnist import MedmnistParams, load_medmnist
 from aebench.datasets.mnist import (
     MNIST_MD5,
@@ -24,6 +25,7 @@ from aebench.datasets.zipped_images import CelebaParams, OmniglotParams, load_ce
 from aebench.errors import AebenchError
 
 MINIMUM_IMAGES = 20
+LONGEST_NAME = 200  # of a class, in characters
 TEST_SHARE = 1 / 5  # of all images, where there is no standard test split
 VALIDATION_SHARE = 1 / 12  # of the training images: 5,000 of MNIST's 60,000
 
@@ -82,12 +84,31 @@ def _check(name: str, raw: RawImages) -> None:
                 f"data set '{name}': labels must lie in 0..{len(raw.classes) - 1}, "
                 f"got {int(labels.min())}..{int(labels.max())}"
             )
+    _check_classes(name, raw)
     if raw.labels is None and raw.classes:
         raise AebenchError(f"data set '{name}': there are class names but no labels")
     if raw.test_images is not None and (raw.labels is None) != (raw.test_labels is None):
         raise AebenchError(f"data set '{name}': training and test images must both have labels or both have none")
     if len(raw.images) < MINIMUM_IMAGES:
         raise AebenchError(f"data set '{name}': needs at least {MINIMUM_IMAGES} images, got {len(raw.images)}")
+
+
+def _check_classes(name: str, raw: RawImages) -> None:
+    classes = raw.classes
+    if raw.labels is not None and len(classes) == 1:
+        raise AebenchError(
+            f"data set '{name}': there is only one class, '{classes[0]}'; give two at least, or no labels at all"
+        )
+    if len(classes) > MOST_CLASSES:
+        raise AebenchError(f"data set '{name}': there are {len(classes):,} classes; the limit is {MOST_CLASSES:,}")
+    if len(set(classes)) < len(classes):
+        raise AebenchError(f"data set '{name}': two classes have the same name")
+    for label in classes:
+        if not label.isprintable() or not 0 < len(label) <= LONGEST_NAME:
+            raise AebenchError(
+                f"data set '{name}': the name of a class must be printable and of 1 to {LONGEST_NAME} characters, "
+                f"got {label[:LONGEST_NAME]!r}"
+            )
 
 
 def _digits(params: Params, data_dir: Path) -> RawImages:

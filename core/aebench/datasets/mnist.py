@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gzip
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +18,8 @@ from torch.nn import functional
 
 from aebench.contracts import Params, RawImages
 from aebench.datasets.files import PublishedFiles, corrupt
-from aebench.errors import AebenchError
+from aebench.datasets.limits import LARGEST_PADDING, check_memory
+from aebench.errors import DamagedFile
 
 # Published digests of the uncompressed files: a damaged file must not become a result.
 MNIST_MD5 = {
@@ -25,13 +29,15 @@ MNIST_MD5 = {
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 IDX_FILES = tuple(MNIST_MD5)
-IDX_CODES = {"u1": 8, ">i4": 12}  # of the types of values
+EMNIST_ARCHIVE = "gzip.zip"
+IDX_TYPES = {"ubyte": "u1", "int": ">i4"}  # by the end of a file's name
+IDX_CODES = {"u1": 8, ">i4": 12}
 
 
 class TorchvisionParams(Params):
     """`padding`: zeros added on each side, in pixels; 2 turns 28x28 into the article's 32x32."""
 
-    padding: int = Field(default=2, ge=0)
+    padding: int = Field(default=2, ge=0, le=LARGEST_PADDING)
 
 
 class EmnistParams(TorchvisionParams):
@@ -55,7 +61,7 @@ def torchvision_loader(class_name: str, md5: Mapping[str, str]) -> Callable[[Any
 
         dataset_class = getattr(datasets, class_name)
         folder = data_dir / class_name / "raw"
-        files = PublishedFiles(class_name, folder, {file: md5.get(file) for file in IDX_FILES})
+        files = PublishedFiles(class_name, folder, {file: md5.get(file) for file in IDX_FILES}, check=_check_idx)
         files.ensure(lambda: dataset_class(root=str(data_dir), download=True))
         (images, labels), (test_images, test_labels) = (_read_part(folder, part) for part in ("train", "t10k"))
         return RawImages(
@@ -72,8 +78,8 @@ def load_emnist(params: EmnistParams, data_dir: Path) -> RawImages:
     folder = data_dir / "EMNIST" / "raw"
     prefix = f"emnist-{params.split}"
     names = [f"{prefix}-{part}-{kind}-ubyte" for part in ("train", "test") for kind in ("images-idx3", "labels-idx1")]
-    files = PublishedFiles("EMNIST", folder, dict.fromkeys(names), archives={"gzip.zip": EMNIST.md5})
-    files.ensure(lambda: EMNIST(root=str(data_dir), split=params.split, download=True))
+    files = PublishedFiles("EMNIST", folder, dict.fromkeys(names), {EMNIST_ARCHIVE: EMNIST.md5}, _check_idx)
+    files.ensure(lambda: _download_emnist(folder, names))
     (images, labels), (test_images, test_labels) = (
         _read_part(folder, f"{prefix}-{part}") for part in ("train", "test")
     )
@@ -85,6 +91,22 @@ def load_emnist(params: EmnistParams, data_dir: Path) -> RawImages:
     return RawImages(images, labels, test_images, test_labels, classes)
 
 
+def _download_emnist(folder: Path, names: Sequence[str]) -> None:
+    """Download the archive of all splits, unless it is there, and unpack the files of one."""
+    from torchvision.datasets import EMNIST
+    from torchvision.datasets.utils import download_url
+
+    download_url(EMNIST.url, folder, EMNIST_ARCHIVE, EMNIST.md5)
+    with zipfile.ZipFile(folder / EMNIST_ARCHIVE) as archive:
+        for name in names:
+            with (
+                archive.open(f"gzip/{name}.gz") as packed,
+                gzip.open(packed) as content,
+                (folder / name).open("wb") as file,
+            ):
+                shutil.copyfileobj(content, file)
+
+
 def load_qmnist(params: TorchvisionParams, data_dir: Path) -> RawImages:
     """QMNIST with its 60,000 test images; raises an AebenchError if its files are missing or damaged."""
     from torchvision.datasets import QMNIST
@@ -93,7 +115,7 @@ def load_qmnist(params: TorchvisionParams, data_dir: Path) -> RawImages:
     parts = ("train", "test")
     names = [f"qmnist-{part}-{kind}" for part in parts for kind in ("images-idx3-ubyte", "labels-idx2-int")]
     archives = {url.rpartition("/")[2]: md5 for part in parts for url, md5 in QMNIST.resources[part]}
-    files = PublishedFiles("QMNIST", folder, dict.fromkeys(names), archives)
+    files = PublishedFiles("QMNIST", folder, dict.fromkeys(names), archives, _check_idx)
     files.ensure(lambda: [QMNIST(root=str(data_dir), what=part, download=True) for part in parts])
     images, test_images = (_pad(_read_idx(folder / f"qmnist-{part}-images-idx3-ubyte", 3), params) for part in parts)
     # Eight numbers describe each digit: its class, then the writer and the place in NIST's collection.
@@ -110,6 +132,8 @@ def _read_part(folder: Path, part: str) -> tuple[Tensor, Tensor]:
 
 
 def _pad(images: Tensor, params: TorchvisionParams) -> Tensor:
+    count, height, width = images.shape
+    check_memory("images with padding", (count, 1, height + 2 * params.padding, width + 2 * params.padding))
     return functional.pad(images[:, None], [params.padding] * 4)
 
 
@@ -118,14 +142,30 @@ def _digit_names(dataset_class: Any) -> tuple[str, ...]:
 
 
 def _read_idx(path: Path, dimensions: int, dtype: str = "u1") -> Tensor:
-    """An IDX file: code of the type, number of dimensions, sizes as big-endian int32, then the values."""
+    """The values of an IDX file whose header has been checked."""
     content = path.read_bytes()
-    start = 4 + 4 * dimensions
-    if len(content) < start or content[:4] != bytes([0, 0, IDX_CODES[dtype], dimensions]):
-        raise AebenchError(corrupt(path, f"it does not begin like an IDX file of {dimensions} dimensions"))
-    shape = [int(size) for size in np.frombuffer(content, ">i4", dimensions, offset=4)]
-    length = start + prod(shape) * np.dtype(dtype).itemsize
-    if len(content) != length:
-        raise AebenchError(corrupt(path, f"it has {len(content)} bytes, its header promises {length}"))
-    values = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    shape = np.frombuffer(content, ">i4", dimensions, offset=4).tolist()
+    values = np.frombuffer(content, dtype, offset=4 + 4 * dimensions).reshape(shape)
     return torch.from_numpy(values.astype(np.dtype(dtype).newbyteorder("=")))
+
+
+def _check_idx(path: Path) -> None:
+    """Compare the header of an IDX file with its name and its length.
+
+    It has the code of the type, the number of dimensions, and sizes as big-endian int32; the values follow. The name
+    tells type and dimensions: `…-idx3-ubyte`.
+
+    Raises:
+        DamagedFile: they differ.
+    """
+    _, dimensions_part, kind = path.name.rsplit("-", 2)
+    dimensions, dtype = int(dimensions_part.removeprefix("idx")), IDX_TYPES[kind]
+    start = 4 + 4 * dimensions
+    with path.open("rb") as file:
+        header = file.read(start)
+    if len(header) < start or header[:4] != bytes([0, 0, IDX_CODES[dtype], dimensions]):
+        raise DamagedFile(corrupt(path, f"it does not begin like an IDX file of {dimensions} dimensions"))
+    shape = np.frombuffer(header, ">i4", offset=4).tolist()
+    length, found = start + prod(shape) * np.dtype(dtype).itemsize, path.stat().st_size
+    if min(shape) < 0 or found != length:
+        raise DamagedFile(corrupt(path, f"it has {found} bytes, its header promises {length}"))

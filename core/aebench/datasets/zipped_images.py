@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aebench.contracts import Params, RawImages
 from aebench.datasets.files import PublishedFiles
+from aebench.datasets.limits import LARGEST_SIDE, check_memory
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +25,7 @@ CELEBA_TEST = 2  # in its table of splits; 0 is training, 1 validation
 class OmniglotParams(Params):
     """`size`: of the images in pixels; they are published with 105x105."""
 
-    size: int = Field(default=32, ge=8)
+    size: int = Field(default=32, ge=8, le=LARGEST_SIDE)
 
 
 class CelebaParams(Params):
@@ -34,7 +35,7 @@ class CelebaParams(Params):
     `train_images`, `test_images`: how many to read, in the published order; at most 182,637 and 19,962.
     """
 
-    size: int = Field(default=64, ge=8)
+    size: int = Field(default=64, ge=8, le=LARGEST_SIDE)
     train_images: int = Field(default=50_000, gt=0)
     test_images: int = Field(default=10_000, gt=0)
 
@@ -116,6 +117,7 @@ def _read_images(
     with zipfile.ZipFile(archive) as file:
         if names is None:
             names = sorted(n for n in file.namelist() if n.startswith(f"{archive.stem}/") and n.endswith(".png"))
+        check_memory(str(archive), (len(names), *shape))
         pixels: np.ndarray[Any, Any] = np.empty((len(names), *shape), np.uint8)
         for i, name in enumerate(names):
             with file.open(name) as content, Image.open(content) as image:

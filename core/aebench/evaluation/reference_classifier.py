@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from aebench.contracts import ImageDataset, Split
+from aebench.errors import DamagedFile, one_line
+from aebench.files import check_regular, read_sealed, write_sealed
 from aebench.planning.seeds import content_hash
 
 CHANNELS = (16, 32, 64)  # of successive convolutions; further ones, for larger images, have the last width
@@ -82,6 +83,8 @@ def obtain_reference_classifier(
 ) -> ConvolutionalClassifier:
     """The reference classifier of a labelled data set, loaded from `data_dir`, or trained and stored there.
 
+    A stored one that is damaged is trained again. While another process trains, this one waits.
+
     Args:
         data: a data set with labels, on any device.
         device: where it is trained and returned.
@@ -91,17 +94,23 @@ def obtain_reference_classifier(
         on_training: called before a new one is trained.
     """
     name = content_hash({"fingerprint": data.info.fingerprint, "provenance": provenance})
-    path = data_dir / "reference_classifiers" / f"{data.name}-{name}.safetensors"
-    with contextlib.suppress(OSError, SafetensorError, KeyError, RuntimeError):  # missing or damaged
-        return load_reference_classifier(path).to(device)
-    on_training()
-    classifier = train_reference_classifier(data.to(device))
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-            pass
-        save_reference_classifier(classifier, Path(part.name))
-        os.replace(part.name, path)
+    folder = data_dir / "reference_classifiers"
+    path = folder / f"{data.name}-{name}.classifier"
+    with contextlib.ExitStack() as held:
+        writable = False
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(folder / ".lock"))  # two runs at once train it once
+            writable = True
+        with contextlib.suppress(OSError, DamagedFile):
+            return load_reference_classifier(path).to(device)
+        on_training()
+        classifier = train_reference_classifier(data.to(device))
+        if writable:
+            with contextlib.suppress(OSError):
+                for unfinished in folder.glob("*.part"):  # of processes that were killed; nobody else writes here
+                    unfinished.unlink()
+                save_reference_classifier(classifier, path)
     return classifier
 
 
@@ -131,25 +140,36 @@ def train_reference_classifier(data: ImageDataset, steps: int = STEPS) -> Convol
 
 
 def save_reference_classifier(classifier: ConvolutionalClassifier, path: Path) -> None:
-    """Write a classifier to a safetensors file that `load_reference_classifier` can read."""
+    """Write a classifier to a sealed file that `load_reference_classifier` can read."""
     about = {"input_shape": classifier.input_shape, "classes": classifier.classes, "accuracy": classifier.accuracy}
     state = {key: value.contiguous() for key, value in classifier.state_dict().items()}
-    save_file(state, path, {"about": json.dumps(about)})
+    write_sealed(path, save(state, {"about": json.dumps(about)}))
 
 
 def load_reference_classifier(path: Path) -> ConvolutionalClassifier:
-    """Read a file that `save_reference_classifier` wrote; the classifier lies on the CPU.
+    """Read a file that `save_reference_classifier` wrote, without executing code; the classifier lies on the CPU.
 
     Raises:
-        OSError, SafetensorError, KeyError, RuntimeError: the file is missing or damaged.
+        OSError: the file is missing or cannot be read.
+        DamagedFile: its content is not what was written.
     """
-    with safe_open(path, framework="pt") as file:
-        about = json.loads(file.metadata()["about"])
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a mapping
-    classifier = ConvolutionalClassifier(tuple(about["input_shape"]), about["classes"])
-    classifier.load_state_dict(state)
-    classifier.accuracy = about["accuracy"]
+    check_regular(path)
+    content = read_sealed(path)
+    try:
+        about = json.loads(_metadata(content)["about"])
+        classifier = ConvolutionalClassifier(tuple(about["input_shape"]), about["classes"])
+        classifier.load_state_dict(load(content))
+        classifier.accuracy = about["accuracy"]
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DamagedFile(f"{path} is not a reference classifier: {one_line(error)}") from error
     return classifier.eval().requires_grad_(False)
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file: its header is JSON, after its length in 8 bytes."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata: dict[str, str] = header["__metadata__"]
+    return metadata
 
 
 def _batches(n: int, steps: int) -> Iterator[Tensor]:

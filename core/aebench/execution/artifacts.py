@@ -44,6 +44,10 @@ class ArtifactStore(Protocol):
         """
         ...
 
+    def discard(self, ref: Ref) -> None:
+        """Remove this content, if it is there; whoever has stored the same content loses it, too."""
+        ...
+
 
 class FolderStore:
     """Artifacts as files in one folder, which all processes of this machine read."""
@@ -54,7 +58,12 @@ class FolderStore:
     def put(self, content: bytes) -> Ref:
         ref = Ref.of(content)
         with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as part:
-            part.write(content)
+            try:
+                part.write(content)
+                part.flush()
+            except OSError:  # such as a full disk
+                os.unlink(part.name)
+                raise
         os.replace(part.name, self._file(ref))
         return ref
 
@@ -75,6 +84,9 @@ class FolderStore:
         if digest != ref.digest:
             raise ArtifactDamaged(f"artifact {ref.digest[:8]} is damaged: its content has changed")
         return file
+
+    def discard(self, ref: Ref) -> None:
+        self._file(ref).unlink(missing_ok=True)
 
     def _file(self, ref: Ref) -> Path:
         return self.folder / ref.digest

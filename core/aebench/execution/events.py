@@ -34,6 +34,29 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Checkpointed:
+    """The state of a training is in the store of artifacts; a job with it as an input goes on from there.
+
+    Attributes:
+        job_id: the training.
+        ref: its state. The scheduler discards it when the training has ended or has a newer one.
+        epoch: number of its epochs that are complete.
+    """
+
+    job_id: str
+    ref: Ref
+    epoch: int
+
+
+@dataclass(frozen=True)
+class CheckpointFailed:
+    """A checkpoint could not be written, or not be used; `error` says why, and the training goes on or starts anew."""
+
+    job_id: str
+    error: str
+
+
+@dataclass(frozen=True)
 class Succeeded:
     """The job is done: its result, and its artifacts by name."""
 
@@ -69,5 +92,19 @@ class RetryScheduled:
     error: str
 
 
-Event = Started | Progress | Succeeded | Failed | RetryScheduled
+@dataclass(frozen=True)
+class Stopped:
+    """The job has ended without a result because the run is to end; a later run can do it, or go on with it."""
+
+    job_id: str
+
+
+Event = Started | Progress | Checkpointed | CheckpointFailed | Succeeded | Failed | RetryScheduled | Stopped
 Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Draining:
+    """The scheduler starts no more jobs, and those with these ids are about to end."""
+
+    running: tuple[str, ...]

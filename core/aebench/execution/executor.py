@@ -13,7 +13,7 @@ from aebench.execution.jobs import Job
 class Executor(Protocol):
     """Runs jobs somewhere; a context manager whose exit cancels what still runs.
 
-    A job that was taken ends with exactly one Succeeded or Failed event, unless it is cancelled.
+    A job that was taken ends with exactly one Succeeded, Failed or Stopped event, unless it is cancelled.
     """
 
     def __enter__(self) -> Self: ...
@@ -28,6 +28,13 @@ class Executor(Protocol):
 
     def events(self, timeout: float) -> Sequence[Event]:
         """The events since the last call; wait at most `timeout` seconds for the first one."""
+        ...
+
+    def stop(self) -> None:
+        """Ask all trainings to end after their current turn, with a Checkpointed and a Stopped event.
+
+        Evaluations run to their end. No job is offered after this.
+        """
         ...
 
     def cancel(self, job_id: str) -> Cause:

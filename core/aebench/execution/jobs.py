@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from aebench.execution.artifacts import Ref
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
 
-DATA, WEIGHTS, REFERENCE_CLASSIFIER = "data", "weights", "reference_classifier"  # names of inputs
+# names of inputs
+DATA, WEIGHTS, REFERENCE_CLASSIFIER, CHECKPOINT = "data", "weights", "reference_classifier", "checkpoint"
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +25,7 @@ class Job:
         weight: its relative duration among jobs of its kind; the longest are started first.
         timeout: seconds that an evaluation, or one epoch of a training, may take.
         exclusive: no other job may run in its process.
+        checkpoint_every: seconds after which a training saves its state, again and again; None for never.
     """
 
     id: str
@@ -32,6 +35,7 @@ class Job:
     weight: float = 1.0
     timeout: float | None = None
     exclusive: bool = False
+    checkpoint_every: float | None = None
 
 
 def build_jobs(
@@ -40,6 +44,9 @@ def build_jobs(
     weights: Mapping[str, Ref],
     slow_tasks: Collection[str],
     timeout: float | None,
+    *,
+    checkpoints: Mapping[str, Ref] = MappingProxyType({}),
+    checkpoint_every: float | None = None,
 ) -> list[Job]:
     """The jobs that produce the results of these cells.
 
@@ -49,6 +56,8 @@ def build_jobs(
         weights: stored weights, by the hash of their training.
         slow_tasks: names of tasks that take longer than the others.
         timeout: seconds that an evaluation, or one epoch of a training, may take.
+        checkpoints: states from which trainings go on, by the hash of the training.
+        checkpoint_every: seconds after which a training saves its state; None for never.
     """
     jobs: dict[str, Job] = {}
     for cell in cells:
@@ -58,7 +67,16 @@ def build_jobs(
         if training.hash in weights:
             own[WEIGHTS] = weights[training.hash]
         else:
-            jobs.setdefault(training_id, Job(training_id, training, inputs, weight=training.epochs, timeout=timeout))
+            if training_id not in jobs:
+                saved = {CHECKPOINT: checkpoints[training.hash]} if training.hash in checkpoints else {}
+                jobs[training_id] = Job(
+                    training_id,
+                    training,
+                    {**inputs, **saved},
+                    weight=training.epochs,
+                    timeout=timeout,
+                    checkpoint_every=checkpoint_every,
+                )
             needs[WEIGHTS] = training_id
         cell_id = f"{training.label}:{cell.hash}"
         weight = 2.0 if cell.task in slow_tasks else 1.0

@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -17,9 +18,9 @@ from typing import Self
 
 from aebench.errors import one_line
 from aebench.execution.allocation import WorkerRole
-from aebench.execution.events import Cause, Event, Failed, Succeeded
+from aebench.execution.events import Cause, Event, Failed, Stopped, Succeeded
 from aebench.execution.jobs import Job
-from aebench.execution.worker import DEVICE_IS_BROKEN, Ready, WorkerConfig, WorkerProcess, start_worker
+from aebench.execution.worker import DEVICE_IS_BROKEN, Ready, Stop, WorkerConfig, WorkerProcess, start_worker
 from aebench.planning.specs import TrainingSpec
 
 STARTUP_SECONDS = 300.0  # loading plugins, preparing for slow tasks
@@ -96,6 +97,12 @@ class LocalExecutor:
         events, self._events = self._events, []
         return events
 
+    def stop(self) -> None:
+        for worker in self._workers:
+            if worker.jobs:
+                with suppress(OSError):  # the worker has died; `events` reports it
+                    worker.pipe.send(Stop())
+
     def cancel(self, job_id: str) -> Cause:
         self._events = [event for event in self._events if event.job_id != job_id]
         for worker in self._workers:
@@ -170,7 +177,7 @@ class LocalExecutor:
             worker.ready = True
             del self._startup_failures[worker.role]
             return
-        if isinstance(message, Succeeded | Failed):
+        if isinstance(message, Succeeded | Failed | Stopped):
             worker.jobs.pop(message.job_id, None)
         self._events.append(message)
         if isinstance(message, Failed) and worker.role.only_retries:

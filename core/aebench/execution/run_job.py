@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
@@ -11,17 +12,29 @@ import torch
 from safetensors.torch import load_file
 
 from aebench.contracts import Autoencoder, ImageDataset, ReferenceClassifier, SamplerRecord, Skip, TaskRecord
-from aebench.errors import AebenchError
+from aebench.errors import AebenchError, one_line
 from aebench.evaluation.evaluate import evaluate
 from aebench.evaluation.reference_classifier import load_reference_classifier
 from aebench.execution.artifacts import ArtifactStore, Ref
-from aebench.execution.events import Cause, Emit, Failed, Progress, Started, Succeeded
-from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, WEIGHTS, Job
+from aebench.execution.events import (
+    Cause,
+    Checkpointed,
+    CheckpointFailed,
+    Emit,
+    Failed,
+    Progress,
+    Started,
+    Stopped,
+    Succeeded,
+)
+from aebench.execution.jobs import CHECKPOINT, DATA, REFERENCE_CLASSIFIER, WEIGHTS, Job
 from aebench.planning.cells import CellResult
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.registry.records import Registry
 from aebench.training.building import build_model, build_trainer, weights_of
+from aebench.training.checkpoint import restore_trainer, save_trainer
 from aebench.training.records import TrainingResult
+from aebench.training.trainer import Trainer
 
 Artifacts = dict[str, Ref]
 
@@ -57,8 +70,14 @@ class JobRunner:
         for _ in self.steps(job, emit):
             pass
 
-    def steps(self, job: Job, emit: Emit, ran_concurrently: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """Run a job step by step, so that several can take turns: a training yields while its epoch is queued.
+    def steps(
+        self,
+        job: Job,
+        emit: Emit,
+        ran_concurrently: Callable[[], bool] = lambda: False,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[None]:
+        """Run a job step by step, so that several can take turns: a training yields while its turn is queued.
 
         An exception of the plugin ends the job with a Failed event. Concurrent jobs may cause each other's failures:
         they share the device's memory, and an illegal access by one of them breaks the device for all.
@@ -67,15 +86,16 @@ class JobRunner:
             job: the job to run.
             emit: called with each event.
             ran_concurrently: whether another job has run in this process since this one began.
+            should_stop: whether a training shall end before its next turn, with its state saved and a Stopped event.
         """
         emit(Started(job.id))
         try:
-            result: TrainingResult | CellResult
+            done: tuple[TrainingResult | CellResult, Artifacts] | None
             if isinstance(job.spec, TrainingSpec):
-                result, artifacts = yield from self._train(job, job.spec, emit)
+                done = yield from self._train(job, job.spec, emit, should_stop)
             else:
-                result, artifacts = self._evaluate(job, job.spec)
-            emit(Succeeded(job.id, result, artifacts))
+                done = self._evaluate(job, job.spec)
+            emit(Stopped(job.id) if done is None else Succeeded(job.id, *done))
         except (Exception, SystemExit) as error:
             shares_memory = ran_concurrently() or self._is_out_of_memory(error)
             emit(_failure(job, error, shares_memory))
@@ -85,18 +105,50 @@ class JobRunner:
         return self._device.type == "cuda" and isinstance(error, torch.OutOfMemoryError)
 
     def _train(
-        self, job: Job, spec: TrainingSpec, emit: Emit
-    ) -> Generator[None, None, tuple[TrainingResult, Artifacts]]:
+        self, job: Job, spec: TrainingSpec, emit: Emit, should_stop: Callable[[], bool]
+    ) -> Generator[None, None, tuple[TrainingResult, Artifacts] | None]:
+        """The result and the weights; None if the training was stopped."""
         data = self._data(job.inputs[DATA], spec.held_out)
-        model = self._build(spec, data)
-        trainer = build_trainer(model, data, spec, self._device)
+        model, trainer = self._trainer(job, spec, data, emit)
+        saved = time.monotonic()
         while not trainer.done:
-            trainer.start_epoch()
+            if should_stop():
+                self._save(trainer, job, emit)
+                return None
+            trainer.start_turn()
             yield
-            losses = trainer.finish_epoch()
+            losses = trainer.finish_turn()
             if losses is not None:
                 emit(Progress(job.id, losses))
+            due = job.checkpoint_every is not None and time.monotonic() - saved >= job.checkpoint_every
+            if due and not trainer.done:
+                self._save(trainer, job, emit)
+                saved = time.monotonic()
         return trainer.result(), {WEIGHTS: self._artifacts.put(weights_of(model))}
+
+    def _trainer(self, job: Job, spec: TrainingSpec, data: ImageDataset, emit: Emit) -> tuple[Autoencoder, Trainer]:
+        """A model and its trainer, which goes on from the job's checkpoint if that can be used."""
+        if CHECKPOINT in job.inputs:
+            model = self._build(spec, data)
+            trainer = build_trainer(model, data, spec, self._device)
+            try:
+                content = self._artifacts.path(job.inputs[CHECKPOINT]).read_bytes()
+                restore_trainer(trainer, spec.hash, content, self._device)
+                return model, trainer
+            except Exception as error:
+                reason = f"the checkpoint cannot be used, so the training starts anew: {one_line(error)}"
+                emit(CheckpointFailed(job.id, reason))
+        model = self._build(spec, data)
+        return model, build_trainer(model, data, spec, self._device)
+
+    def _save(self, trainer: Trainer, job: Job, emit: Emit) -> None:
+        """Store a checkpoint; where that is not possible, such as on a full disk, the training goes on without."""
+        try:
+            ref = self._artifacts.put(save_trainer(trainer, job.spec.hash))
+        except OSError as error:
+            emit(CheckpointFailed(job.id, f"a checkpoint cannot be written: {one_line(error)}"))
+        else:
+            emit(Checkpointed(job.id, ref, trainer.epochs_done))
 
     def _evaluate(self, job: Job, spec: EvaluationSpec) -> tuple[CellResult, Artifacts]:
         training, task = spec.training, self._registry.task(spec.task).record

@@ -54,6 +54,10 @@ class Ready:
     """Sent once, when a worker can take jobs."""
 
 
+class Stop:
+    """Sent to a worker: its trainings end before their next turn, and it gets no more jobs."""
+
+
 @dataclass
 class _JobInProgress:
     steps: Iterator[None]
@@ -61,7 +65,7 @@ class _JobInProgress:
 
 
 def start_worker(config: WorkerConfig) -> tuple[WorkerProcess, Connection]:
-    """Start a worker; return its process and a pipe that takes jobs and gives `Ready` and events.
+    """Start a worker; return its process and a pipe that takes jobs and `Stop`, and gives `Ready` and events.
 
     Closing the pipe ends the worker.
     """
@@ -103,8 +107,9 @@ def _serve(pipe: Connection, config: WorkerConfig, environment: dict[str, str]) 
 
 
 def _run_jobs(pipe: Connection, runner: JobRunner, concurrent: int, device: torch.device) -> None:
-    """Run jobs until the pipe is closed."""
+    """Run jobs until the pipe is closed; the driver sends no more of them than may take turns."""
     in_progress: list[_JobInProgress] = []
+    stop = threading.Event()
     has_failed = False  # a failure may damage the process, and so cause later failures
 
     def emit(event: Event) -> None:
@@ -115,8 +120,12 @@ def _run_jobs(pipe: Connection, runner: JobRunner, concurrent: int, device: torc
             _exit_if_broken(device)
 
     while True:
-        while len(in_progress) < concurrent and (not in_progress or pipe.poll()):
-            in_progress.append(_begin(pipe.recv(), runner, emit))
+        while not in_progress or pipe.poll():
+            message: Job | Stop = pipe.recv()
+            if isinstance(message, Stop):
+                stop.set()
+                continue
+            in_progress.append(_begin(message, runner, emit, stop.is_set))
             if len(in_progress) > 1 or (concurrent > 1 and has_failed):
                 for job in in_progress:
                     job.ran_concurrently = True
@@ -125,9 +134,11 @@ def _run_jobs(pipe: Connection, runner: JobRunner, concurrent: int, device: torc
                 in_progress.remove(job)
 
 
-def _begin(job: Job, runner: JobRunner, emit: Callable[[Event], None]) -> _JobInProgress:
+def _begin(
+    job: Job, runner: JobRunner, emit: Callable[[Event], None], should_stop: Callable[[], bool]
+) -> _JobInProgress:
     begun = _JobInProgress(iter(()))
-    begun.steps = runner.steps(job, emit, lambda: begun.ran_concurrently)
+    begun.steps = runner.steps(job, emit, lambda: begun.ran_concurrently, should_stop)
     return begun
 
 

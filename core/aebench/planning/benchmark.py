@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from aebench.contracts import AutoencoderRecord, BackboneRecord, DatasetRecord, SamplerRecord, TaskRecord
@@ -23,6 +23,7 @@ from aebench.planning.config import (
     TrainingSettings,
 )
 from aebench.planning.config_errors import ConfigErrors, KeyPath, Location
+from aebench.planning.config_file import read_config_file
 from aebench.registry.records import Registered, Registry
 
 R = TypeVar("R", AutoencoderRecord, TaskRecord, DatasetRecord, BackboneRecord, SamplerRecord)
@@ -73,7 +74,7 @@ def load_benchmark(
         AebenchError: with one line for every mistake in the whole configuration.
     """
     overrides = overrides or {}
-    data = _read_yaml(file) if file else {}
+    data = read_config_file(file) if file else {}
     _merge(data, overrides)
     errors = ConfigErrors(file, overrides)
     config = errors.parse(BenchmarkConfig, data, ())
@@ -149,20 +150,6 @@ def _differing(own: OwnTraining, common: TrainingSettings) -> OwnTraining:
     return OwnTraining(**{name: value for name, value in given.items() if value != getattr(common, name)})
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AebenchError(f"{file}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AebenchError(f"{file}: is not YAML: {' '.join(str(error).split())}") from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise AebenchError(f"{file}: expected keys such as 'dataset' and 'models', got a {type(data).__name__}")
-    return {str(key): value for key, value in data.items()}
-
-
 def _merge(data: dict[str, Any], overrides: Mapping[KeyPath, Any]) -> None:
     """Put the overrides into `data`; one whose section is not a mapping is left for validation to report."""
     for path, value in overrides.items():
@@ -199,10 +186,10 @@ def _select_all(
 
 def _note_repeated(selected: Sequence[Selected[R]], key: str, errors: ConfigErrors) -> None:
     """Note every label that several of the plugins under `key` have."""
-    labels = [item.label for item in selected]
     hint = "; give them different labels" if key == "models" else ""
-    for label in sorted({label for label in labels if labels.count(label) > 1}):
-        errors.add((key,), f"'{label}' is listed {labels.count(label)} times{hint}")
+    for label, count in sorted(Counter(item.label for item in selected).items()):
+        if count > 1:
+            errors.add((key,), f"'{label}' is listed {count} times{hint}")
 
 
 def _look_up(look_up: Lookup[R], name: str, location: Location, errors: ConfigErrors) -> Registered[R] | None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from aebench.contracts import OptimizerSpec
 from aebench.contracts.likelihoods import ChosenLikelihood
 from aebench.contracts.names import Name
 from aebench.contracts.settings import Settings, by_name
+
+
+# Far beyond what is useful; a larger number is a mistake that would cost hours or gigabytes before it shows.
+MOST_EPOCHS = 1_000_000
+LARGEST_BATCH = 1_000_000
+LARGEST_CODE = 65_536
+MOST_SEEDS = 1000
+LARGEST_SEED = 2**32 - 1
 
 
 class Choice(Settings):
@@ -25,8 +33,19 @@ def _distinct(classes: tuple[int, ...]) -> tuple[int, ...]:
     return classes
 
 
+def _kind(held_out: Any) -> str:
+    """Which kind of value this is meant to be, so that a mistake has one line and not one for each kind."""
+    return "classes" if isinstance(held_out, list | tuple) else "all" if isinstance(held_out, str) else "class"
+
+
 ClassIndex = Annotated[int, Field(ge=0)]
 ClassIndices = Annotated[tuple[ClassIndex, ...], Field(min_length=1), AfterValidator(_distinct)]
+HeldOut = Annotated[
+    Annotated[ClassIndex, Tag("class")]
+    | Annotated[ClassIndices, Tag("classes")]
+    | Annotated[Literal["all"], Tag("all")],
+    Discriminator(_kind),
+]
 
 
 class Profile(Settings):
@@ -37,8 +56,8 @@ class Profile(Settings):
         held_out: classes left out of training, by index: one, several or "all"; each has a training of its own.
     """
 
-    latent_dim: int = Field(gt=0)
-    held_out: ClassIndex | ClassIndices | Literal["all"] | None = None
+    latent_dim: int = Field(gt=0, le=LARGEST_CODE)
+    held_out: HeldOut | None = None
 
 
 class EarlyStopping(Settings):
@@ -48,7 +67,7 @@ class EarlyStopping(Settings):
         patience: epochs without a lower validation loss after which the stage ends.
     """
 
-    patience: int = Field(gt=0)
+    patience: int = Field(gt=0, le=MOST_EPOCHS)
 
 
 class TrainingSettings(Settings):
@@ -62,8 +81,8 @@ class TrainingSettings(Settings):
         precision: of the matrix products in training: fp32, bf16, or auto for bf16 where a CPU has it in hardware.
     """
 
-    epochs: int = Field(default=60, gt=0)
-    batch_size: int | None = Field(default=None, gt=1)
+    epochs: int = Field(default=60, gt=0, le=MOST_EPOCHS)
+    batch_size: int | None = Field(default=None, gt=1, le=LARGEST_BATCH)
     optimizer: Annotated[OptimizerSpec, BeforeValidator(by_name)] = OptimizerSpec()
     early_stopping: EarlyStopping | None = None
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
@@ -72,8 +91,8 @@ class TrainingSettings(Settings):
 class OwnTraining(Settings):
     """What one model's training does differently from all others; None for no difference."""
 
-    epochs: int | None = Field(default=None, gt=0)
-    batch_size: int | None = Field(default=None, gt=1)
+    epochs: int | None = Field(default=None, gt=0, le=MOST_EPOCHS)
+    batch_size: int | None = Field(default=None, gt=1, le=LARGEST_BATCH)
     optimizer: Annotated[OptimizerSpec | None, BeforeValidator(by_name)] = None
 
 
@@ -116,8 +135,8 @@ class BenchmarkConfig(Settings):
     models: tuple[Annotated[ModelChoice, BeforeValidator(by_name)], ...] | None = Field(default=None, min_length=1)
     backbones: Annotated[tuple[str, ...], Field(min_length=1)] = (DEFAULT_BACKBONE,)
     tasks: tuple[Annotated[Choice, BeforeValidator(by_name)], ...] | None = Field(default=None, min_length=1)
-    seeds: int = Field(default=1, gt=0)
-    seed: int = Field(default=42, ge=0)
+    seeds: int = Field(default=1, gt=0, le=MOST_SEEDS)
+    seed: int = Field(default=42, ge=0, le=LARGEST_SEED)
     training: TrainingSettings = TrainingSettings()
     likelihood: ChosenLikelihood | None = None
     profiles: dict[Name, Profile] = Field(default_factory=dict)

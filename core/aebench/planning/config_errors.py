@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from aebench.errors import AebenchError
+from aebench.errors import Mistakes
 from aebench.registry.records import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
@@ -28,16 +29,16 @@ class ConfigErrors:
     def __init__(self, file: Path | None, overrides: Mapping[KeyPath, Any]) -> None:
         self._file = file
         self._overrides = overrides
-        self._lines: list[str] = []
+        self._lines: dict[str, None] = {}  # each once, in order
 
     def add(self, location: Location, message: str) -> None:
         """Note a mistake at `location`, once."""
-        line = f"{self._format_place(location)}: {message}"
-        if line not in self._lines:
-            self._lines.append(line)
+        self._lines[f"{self._format_place(location)}: {message}"] = None
 
     def parse(self, model: type[M], value: Any, location: Location) -> M | None:
         """`value` as a `model`; None, with every mistake noted, where it is not valid."""
+        if not self._check_text(value, location):
+            return None
         try:
             return model.model_validate_json(json.dumps(value, default=str))
         except ValidationError as error:
@@ -48,10 +49,23 @@ class ConfigErrors:
                     self.add((*location, *_without_validators(detail["loc"])), _describe(model, detail))
             return None
 
+    def _check_text(self, value: Any, location: Location) -> bool:
+        """Whether all texts in `value` can be encoded; those that cannot are noted."""
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                self.add(location, f"is not text in UTF-8: it has {value[error.start : error.end]!r}")
+                return False
+            return True
+        parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        wrong = [key for key, part in parts if not self._check_text(part, (*location, key))]  # notes all of them
+        return not wrong
+
     def raise_any(self) -> None:
-        """Raise an AebenchError with one line for every mistake, if there is one."""
+        """Raise `Mistakes`, with one line for each, if there is one."""
         if self._lines:
-            raise AebenchError("\n".join(self._lines))
+            raise Mistakes(self._lines)
 
     def _format_place(self, location: Location) -> str:
         for path in self._overrides:
@@ -77,16 +91,22 @@ def _describe(model: type[BaseModel], detail: Any) -> str:
     if detail["type"] == "value_error":  # raised by a validator of ours
         return str(detail["ctx"]["error"])
     if detail["type"] == "union_tag_invalid":
-        return f"'name' should be one of {detail['ctx']['expected_tags']}, got {detail['ctx']['tag']!r}"
+        return f"'name' should be one of {detail['ctx']['expected_tags']}, got {_shortened(detail['ctx']['tag'])}"
     if detail["type"] == "union_tag_not_found":
-        return f"'name' is required, got {detail['input']!r}"
+        return f"'name' is required, got {_shortened(detail['input'])}"
     message = str(detail["msg"])
-    return f"{message[0].lower()}{message[1:]}, got {detail['input']!r}"
+    return f"{message[0].lower()}{message[1:]}, got {_shortened(detail['input'])}"
+
+
+def _shortened(value: Any) -> str:
+    """A value as messages show it, in at most 100 characters."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
     """Names of the fields of the nested section at `location`."""
-    schema = model.model_json_schema()
+    schema = _schema(model)
     node: Any = schema
     for key in location:
         node = _resolve(schema, node)
@@ -98,6 +118,11 @@ def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
             of_names: dict[str, Any] = next(iter(node.get("patternProperties", {}).values()), {})
             node = node.get("properties", {}).get(key) or of_names
     return list(_resolve(schema, node).get("properties", {}))
+
+
+@cache
+def _schema(model: type[BaseModel]) -> Any:
+    return model.model_json_schema()
 
 
 def _resolve(schema: Any, node: Any) -> Any:

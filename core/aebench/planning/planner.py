@@ -14,6 +14,8 @@ from aebench.planning.provenance import Provenance, evaluation_provenance, train
 from aebench.planning.seeds import content_hash, derive_seed
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
 
+MOST_CELLS = 200_000  # a plan of this size takes about a minute
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -60,8 +62,8 @@ def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32", de
 
     Raises:
         AebenchError: the held-out class of a profile in use is not a class of the data set, the data set has no
-            validation images for early stopping or images too small for a backbone, or the source of a plugin cannot
-            be found.
+            validation images for early stopping or images too small for a backbone, there are more than MOST_CELLS
+            cells, or the source of a plugin cannot be found.
     """
     config = benchmark.config
     if config.training.early_stopping and not dataset.sizes[1]:
@@ -69,6 +71,7 @@ def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32", de
     _check_sizes(benchmark, dataset)
     likelihood = config.likelihood or default_likelihood(dataset.input_shape)
     conditions = _Conditions(benchmark, dataset, precision, device_kind, likelihood)
+    _check_number_of_cells(benchmark, dataset)
     task_provenances = [evaluation_provenance(task.plugin, task.samplers) for task in benchmark.tasks]
     cells = []
     for model in benchmark.models:
@@ -82,6 +85,18 @@ def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32", de
                     training = _training(conditions, model, model_provenance, name, held_out, len(classes) > 1, seed)
                     cells.append(_cell(training, task, task_provenance, skip.reason if skip else None))
     return Plan(dataset, benchmark.models, benchmark.tasks, config.seeds, config.seed, likelihood, tuple(cells))
+
+
+def _check_number_of_cells(benchmark: Benchmark, dataset: DatasetInfo) -> None:
+    config, models = benchmark.config, len(benchmark.models)
+    profiles = [(task.record.profile, config.all_profiles[task.record.profile]) for task in benchmark.tasks]
+    evaluations = sum(len(_held_out_classes(name, profile, dataset)) for name, profile in profiles)
+    cells = models * config.seeds * evaluations
+    if cells > MOST_CELLS:
+        raise AebenchError(
+            f"the matrix has {cells:,} cells ({models} models, {config.seeds} seeds, {evaluations} evaluations of each "
+            f"with every held-out class); the limit is {MOST_CELLS:,}"
+        )
 
 
 def _check_sizes(benchmark: Benchmark, dataset: DatasetInfo) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,9 @@ from aebench.evaluation.reference_classifier import obtain_reference_classifier,
 from aebench.execution.allocation import allocate
 from aebench.execution.artifacts import Ref
 from aebench.execution.background import in_background
+from aebench.execution.checkpoints import Checkpoints, save_checkpoints
 from aebench.execution.devices import choose_device, choose_precision
+from aebench.execution.events import Draining, Event
 from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, build_jobs
 from aebench.execution.local import LocalExecutor
 from aebench.execution.scheduler import Scheduler
@@ -32,6 +34,7 @@ from aebench.planning.seeds import splits_seed
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.registry.records import Registry
 from aebench.report.observer import RunObserver
+from aebench.runner.interrupt import Interrupt
 from aebench.runner.recorder import Recorder
 from aebench.runner.resume import deliver_abandoned, open_journal
 
@@ -58,6 +61,7 @@ class RunOptions:
         experiment: None for "aebench-<dataset>".
         fresh: run every cell again, also those in the store.
         cell_timeout: seconds that an evaluation, or one epoch of a training, may take.
+        checkpoint_every: seconds of work that a training may lose when its process dies.
     """
 
     device: str
@@ -68,6 +72,7 @@ class RunOptions:
     experiment: str | None
     fresh: bool
     cell_timeout: float
+    checkpoint_every: float
 
 
 @dataclass(frozen=True)
@@ -117,8 +122,10 @@ def run(
 
     # Imports MLflow, which takes seconds; bad input fails before.
     from aebench.tracking.connection import create_database, store_uri
+    from aebench.tracking.delivery import silence
     from aebench.tracking.store import Store
 
+    silence()
     work = WorkFolder(options.work_dir)
     with work.locked():
         create_database(store_uri(options.tracking_uri))
@@ -165,10 +172,10 @@ class _MatrixRunner:
     def run(self) -> MatrixResults:
         """Run all cells that are not in the store; those that another run is computing are waited for."""
         remaining = [cell for cell in self.matrix.cells if cell.skip is None]
-        found, claimed = self._claim(remaining)
-        while not claimed and len(found) < len({cell.hash for cell in remaining}):
-            self._wait(len(remaining) - len(found))
-            found, claimed = self._claim(remaining)
+        found, claimed, held = self._claim(remaining)
+        while held and not claimed:  # an equal matrix may be under way, which this run must not open a second time
+            self._wait(held)
+            found, claimed, held = self._claim(remaining)
         self.reused = len(found)
         if not claimed and not self.options.fresh and self.store.holds(self.matrix):
             return self.store.results()
@@ -181,9 +188,9 @@ class _MatrixRunner:
                 remaining = [cell for cell in remaining if cell.hash not in done]
                 if not remaining:
                     break
-                found, claimed = self._claim(remaining)
+                found, claimed, held = self._claim(remaining)
                 if not found and not claimed:
-                    self._wait(len(remaining))
+                    self._wait(held)
                 for cell in remaining:
                     if cell.hash in found:
                         target.record_reused(cell, found[cell.hash])
@@ -192,14 +199,16 @@ class _MatrixRunner:
         _describe(self.store, target.parent_id, results)
         return results
 
-    def _claim(self, cells: Sequence[EvaluationSpec]) -> tuple[dict[str, StoredCell], list[EvaluationSpec]]:
-        """Claim what no other run is computing; return what is in the store by hash, and what this run has to compute.
+    def _claim(self, cells: Sequence[EvaluationSpec]) -> tuple[dict[str, StoredCell], list[EvaluationSpec], int]:
+        """Claim the cells that no other run holds.
 
-        With `fresh`, nothing in the store counts.
+        Returns:
+            What is in the store, by hash; with `fresh`, nothing counts. The cells that this run has to compute now. The
+            number of cells that other runs hold.
         """
         claimed = self.work.claim(self.folder, self.store.identity, cells)
         found = {} if self.options.fresh else self.store.finished(cells)  # after the claim: others store, then release
-        return found, [cell for cell in claimed if cell.hash not in found]
+        return found, [cell for cell in claimed if cell.hash not in found], len(cells) - len(claimed)
 
     def _wait(self, cells: int) -> None:
         """Wait a moment for another run that computes cells of this matrix."""
@@ -218,28 +227,48 @@ class _MatrixRunner:
             inputs[REFERENCE_CLASSIFIER] = self._reference_classifier(target)
         hashes = {cell.training.hash for cell in cells}
         weights = {} if self.options.fresh else self.store.copy_weights(hashes, artifacts.put)
+        checkpoints = Checkpoints(self.work.checkpoints)
+        saved = {} if self.options.fresh else self._saved(checkpoints, hashes - weights.keys())
         evaluated = {cell.task for cell in cells}
         slow_tasks = frozenset(
             task.record.name
             for task in self.matrix.tasks
             if task.record.warm_up is not None and task.record.name in evaluated
         )
-        jobs = build_jobs(cells, inputs, weights, slow_tasks, self.options.cell_timeout)
+        jobs = build_jobs(
+            cells,
+            inputs,
+            weights,
+            slow_tasks,
+            self.options.cell_timeout,
+            checkpoints=saved,
+            checkpoint_every=self.options.checkpoint_every,
+        )
         trainings = [job.spec for job in jobs if isinstance(job.spec, TrainingSpec)]
         self.progress.begin(self.matrix, trainings, cells, self.reused)
         config = WorkerConfig(artifacts.folder, inputs[DATA], str(self.device), self.registry.broken)
         executor = LocalExecutor(config, allocate(self.device, slow_tasks, self.options.jobs))
-        recorder = Recorder(self.matrix, self.registry, artifacts, target, self.progress, str(self.device))
-        by_id = {job.id: job for job in jobs}
-        try:
-            with closing(
-                in_background(lambda stop: recorder.journaled(Scheduler(jobs, executor, stop).run(), by_id))
-            ) as events:
-                for job, event in events:
-                    recorder.forward(job, event)
-        finally:
-            self.trained += recorder.trained
-            self.cells += recorder.cells
+        recorder = Recorder(
+            jobs, self.matrix, self.registry, artifacts, checkpoints, target, self.progress, self.device
+        )
+
+        def produce(stop: Callable[[], bool]) -> Iterator[Event | Draining]:
+            scheduler = Scheduler(jobs, executor, stop, lambda: interrupt.requested, artifacts.discard)
+            return recorder.journaled(save_checkpoints(scheduler.run(), jobs, artifacts, checkpoints))
+
+        with Interrupt() as interrupt, closing(in_background(produce)) as events:
+            for event in events:
+                recorder.forward(event)
+        self.trained += recorder.trained
+        self.cells += recorder.cells
+        if interrupt.requested:
+            raise KeyboardInterrupt
+
+    def _saved(self, checkpoints: Checkpoints, hashes: Iterable[str]) -> dict[str, Ref]:
+        """The checkpoints of interrupted trainings, by hash of the training."""
+        checkpoints.discard_old()
+        contents = ((training, checkpoints.load(training, self.progress.note)) for training in sorted(hashes))
+        return {training: self.folder.artifacts.put(content) for training, content in contents if content is not None}
 
     def _need_reference_classifier(self, cells: Iterable[EvaluationSpec]) -> bool:
         """Whether one of these cells needs it, and the data have labels to train it on."""

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import torch
 from safetensors.torch import load_file
 
 from aebench.contracts import Autoencoder
 from aebench.execution.artifacts import FolderStore, Ref
-from aebench.execution.events import Event, Failed, Progress, RetryScheduled, Started, Succeeded
+from aebench.execution.checkpoints import Checkpoints
+from aebench.execution.events import (
+    CheckpointFailed,
+    Draining,
+    Event,
+    Failed,
+    Progress,
+    RetryScheduled,
+    Started,
+    Succeeded,
+)
 from aebench.execution.jobs import WEIGHTS, Job
 from aebench.planning.cells import CellResult, Status
 from aebench.planning.planner import Plan
@@ -30,9 +41,11 @@ class Recorder:
     `journaled` may run in another thread than `forward`.
 
     Args:
+        jobs: the jobs.
         matrix: which they belong to.
         registry: the plugins.
         artifacts: those of the jobs.
+        checkpoints: those of trainings that have ended are discarded.
         target: where results are recorded.
         progress: observes the run.
         device: on which the jobs run.
@@ -44,47 +57,60 @@ class Recorder:
 
     def __init__(
         self,
+        jobs: Iterable[Job],
         matrix: Plan,
         registry: Registry,
         artifacts: FolderStore,
+        checkpoints: Checkpoints,
         target: MatrixRun,
         progress: RunObserver,
-        device: str,
+        device: torch.device,
     ) -> None:
         self.trained = 0
         self.cells: Counter[Status] = Counter()
+        self._specs = {job.id: job.spec for job in jobs}
         self._matrix = matrix
         self._registry = registry
         self._artifacts = artifacts
+        self._checkpoints = checkpoints
         self._target = target
         self._progress = progress
         self._device = device
 
-    def journaled(self, events: Iterator[Event], jobs: Mapping[str, Job]) -> Iterator[tuple[Job, Event]]:
-        """The events with their jobs, each after its result has been written to the journal."""
+    def journaled(self, events: Iterable[Event | Draining]) -> Iterator[Event | Draining]:
+        """The events, each after its result has been written to the journal."""
         for event in events:
-            job = jobs[event.job_id]
-            self._record(job, event)
-            yield job, event
+            if not isinstance(event, Draining):
+                self._record(self._specs[event.job_id], event)
+            yield event
 
-    def forward(self, job: Job, event: Event) -> None:
+    def forward(self, event: Event | Draining) -> None:
         """Deliver what has been recorded, and tell the observer about an event."""
-        if isinstance(job.spec, TrainingSpec):
-            self._forward_training(job.spec, event)
-        elif (result := _cell_result(job.spec, event)) is not None:
+        if isinstance(event, Draining):
+            running = [isinstance(self._specs[job_id], TrainingSpec) for job_id in event.running]
+            self._progress.note(
+                f"stopping after the current steps of {sum(running)} trainings and the end of "
+                f"{len(running) - sum(running)} evaluations; another Ctrl-C stops at once"
+            )
+            return
+        spec = self._specs[event.job_id]
+        if isinstance(spec, TrainingSpec):
+            self._forward_training(spec, event)
+        elif (result := _cell_result(spec, event)) is not None:
             self.cells[result.status] += 1
             self._progress.cell_done(result)
         if isinstance(event, Succeeded | Failed):
             self._target.deliver()
 
-    def _record(self, job: Job, event: Event) -> None:
-        if isinstance(job.spec, EvaluationSpec):
-            result = _cell_result(job.spec, event)
+    def _record(self, spec: TrainingSpec | EvaluationSpec, event: Event) -> None:
+        if isinstance(spec, EvaluationSpec):
+            result = _cell_result(spec, event)
             if result is not None:
                 files: Mapping[str, Ref] = event.artifacts if isinstance(event, Succeeded) else {}
-                self._target.record_cell(job.spec, result, files)
+                self._target.record_cell(spec, result, files)
         elif isinstance(event, Succeeded) and isinstance(event.result, TrainingResult):
-            self._target.record_training(job.spec, event.result, self._device, event.artifacts[WEIGHTS])
+            self._target.record_training(spec, event.result, str(self._device), event.artifacts[WEIGHTS])
+            self._checkpoints.discard(spec.hash)
 
     def _forward_training(self, spec: TrainingSpec, event: Event) -> None:
         match event:
@@ -94,6 +120,8 @@ class Recorder:
                 self._progress.epoch_done(spec, event.losses)
             case RetryScheduled():
                 self._progress.training_retried(spec, event.error)
+            case CheckpointFailed():
+                self._progress.note(f"{spec.label}: {event.error}")
             case Succeeded(result=TrainingResult() as result):
                 self._progress.training_done(spec, result)
                 self.trained += 1

@@ -33,6 +33,9 @@ class InProcessExecutor:
         events, self._events = self._events, []
         return events
 
+    def stop(self) -> None:
+        """No job is running: each has ended when `offer` returns."""
+
     def cancel(self, job_id: str) -> Cause:
         """There is nothing to end: a job has ended when `offer` returns."""
         return Cause.PLUGIN

@@ -143,7 +143,7 @@ class Delivery:
             if not self._outage.wait(limit):
                 raise StoreUnavailable(
                     f"the tracking store does not answer: {self._outage.error}; {len(self._journal)} results are kept "
-                    "and delivered by the next 'aebench run' with this store"
+                    "and stored by the next 'aebench run' with this store"
                 )
 
 

@@ -55,10 +55,11 @@ class Store:
         try:
             self._direct = MlflowClient()
             self._client = patient(self._direct, self.uri, note)
-            self._existing: Experiment | None = self._client.get_experiment_by_name(experiment)
+            self._found: Experiment | None = None
+            existing = self._existing
         except MlflowException as error:
             raise AebenchError(f"the tracking store {self.uri} cannot be used: {one_line(error)}") from error
-        if self._existing is not None and self._existing.lifecycle_stage != "active":
+        if existing is not None and existing.lifecycle_stage != "active":
             raise AebenchError(
                 f"experiment '{experiment}' was deleted; restore it in the MLflow UI, or choose another (--experiment)"
             )
@@ -118,16 +119,22 @@ class Store:
 
     def open_matrix(self, plan: Plan, journal: Journal, *, new: bool) -> MatrixRun:
         """The run that collects a matrix's results: an interrupted one of the same matrix goes on, unless `new`."""
-        if self._existing is None:
-            self._existing = self._create_experiment()
+        experiment = self._existing or self._create_experiment()
         # Models are logged under the experiment that the fluent interface points at.
-        mlflow.set_experiment(experiment_id=self._existing.experiment_id)
-        runs = Runs(self._client, self._existing.experiment_id)
+        mlflow.set_experiment(experiment_id=experiment.experiment_id)
+        runs = Runs(self._client, experiment.experiment_id)
         newest, delivery = None if new else self._newest_parent(), self.delivery(journal)
         if newest is None or not _is_of(plan, newest) or newest.info.status == "RUNNING":
             return MatrixRun(runs, plan, journal, delivery)
         children = {schema.row_of(run): run.info.run_id for run in self._children(newest)}
         return MatrixRun(runs, plan, journal, delivery, newest.info.run_id, children)
+
+    @property
+    def _existing(self) -> Experiment | None:
+        """The experiment; None until this process or another one has created it."""
+        if self._found is None:
+            self._found = self._client.get_experiment_by_name(self.experiment)
+        return self._found
 
     def _create_experiment(self) -> Experiment:
         try:
@@ -174,9 +181,11 @@ class Store:
         log_files(self._client, parent_id, files)
 
     def holds(self, plan: Plan) -> bool:
-        """Whether the newest matrix is this one, with every cell `ok` or skipped."""
+        """Whether the newest matrix is this one, has ended well, and has every cell `ok` or skipped."""
         parent = self._newest_parent()
-        if parent is None or not _is_of(plan, parent) or self._description(parent) is None:
+        if parent is None or not _is_of(plan, parent) or parent.info.status != RunEnd.FINISHED:
+            return False
+        if self._description(parent) is None:
             return False
         return set(self.results(parent.info.run_id).count()) <= {Status.OK, Status.SKIPPED}
 
@@ -189,9 +198,10 @@ class Store:
     def _search(self, filter_string: str) -> Iterator[Run]:
         """The experiment's runs, newest first."""
         token = None
-        while self._existing is not None:
+        experiment = self._existing
+        while experiment is not None:
             page = self._client.search_runs(
-                [self._existing.experiment_id],
+                [experiment.experiment_id],
                 filter_string,
                 ViewType.ACTIVE_ONLY,
                 max_results=500,

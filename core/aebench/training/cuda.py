@@ -34,6 +34,10 @@ class CudaStepRunner(StepRunner):
         self._graphed: GraphedStep | None = None
 
     @property
+    def only_queues(self) -> bool:
+        return True
+
+    @property
     def fallback(self) -> str:
         return self._fallback or (self._graphed.fallback if self._graphed else "")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -51,41 +53,88 @@ class StageInTraining:
         self.step = Step(stage.updates, data.train, budget.optimizer, budget.precision, noise)
         self._runner = runner
         self._take: Callable[[Tensor], None] | None = None
+        self._order: Tensor | None = None  # (steps, batch_size), of the epoch that has begun
+        self._generator_before = torch.zeros(0)  # its state before the order was drawn
+        self._steps_done = 0
         self._queued = torch.zeros(0)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one epoch."""
+        return len(self._data.train) // self._batch_size
+
+    @property
+    def in_epoch(self) -> bool:
+        """Whether an epoch has begun and `epoch_losses` has not ended it."""
+        return self._order is not None
 
     def warm_up(self) -> None:
         """Take a step whose result does not matter."""
         self._train_mode()
         self._runner.warm_up(self.step, torch.arange(self._batch_size, device=self.step.sums.device))
 
-    def queue_epoch(self, epoch: int, batches: Generator) -> None:
-        """Queue one pass over the training images, then the loss on the validation images.
+    def begin_epoch(self, epoch: int, batches: Generator) -> None:
+        """Begin one pass over the training images.
 
         Args:
             epoch: 0, 1, ... of this stage.
             batches: a CPU generator that decides the order of the images.
         """
-        self._train_mode()
+        self._generator_before = batches.get_state()
         self.step.set_epoch(epoch, self.stage.epochs)
         self.step.sums.zero_()
-        steps = len(self._data.train) // self._batch_size
-        order = torch.randperm(len(self._data.train), generator=batches).to(self.step.sums.device)
+        used = self.steps_per_epoch * self._batch_size
+        order = torch.randperm(len(self._data.train), generator=batches)[:used].to(self.step.sums.device)
+        self._order, self._steps_done = order.view(-1, self._batch_size), 0
+
+    def queue_steps(self, seconds: float) -> bool:
+        """Queue the next steps of the epoch, and after the last one the loss on the validation images.
+
+        Args:
+            seconds: no step is queued after this time; at least one is.
+
+        Returns:
+            Whether the whole epoch has been queued.
+        """
+        assert self._order is not None, "no epoch has begun"
+        end = time.perf_counter() + seconds
+        self._train_mode()
         if self._take is None:
             self._take = self._runner.prepare(self.step, self._batch_size)
-        for index in order[: steps * self._batch_size].view(steps, self._batch_size):
+        for index in self._order[self._steps_done :]:
             self._take(index)
+            self._steps_done += 1
+            if time.perf_counter() >= end:
+                break
+        if self._steps_done < self.steps_per_epoch:
+            return False
         self._model.eval()
         validation = _mean_loss(self.stage.updates[0].loss, self._data.validation, self.step.noise)
-        self._queued = torch.cat([self.step.sums.flatten() / steps, validation[None]])
+        self._queued = torch.cat([self.step.sums.flatten() / self.steps_per_epoch, validation[None]])
+        return True
 
     def epoch_losses(self) -> tuple[list[list[float]], float]:
-        """Wait for the queued epoch; return its losses in nats per image.
+        """Wait for the queued epoch and end it; return its losses in nats per image.
 
         Returns:
             For each update [total, reconstruction, penalty], and the validation loss.
         """
         *losses, validation = self._queued.tolist()
+        self._order = None
         return [losses[start : start + 3] for start in range(0, len(losses), 3)], validation
+
+    def epoch_state(self) -> dict[str, Any] | None:
+        """What a twin needs to go on within the epoch that has begun; None between two epochs."""
+        if self._order is None:
+            return None
+        return {"steps": self._steps_done, "sums": self.step.sums, "batches": self._generator_before}
+
+    def resume_epoch(self, epoch: int, state: dict[str, Any], batches: Generator) -> None:
+        """Go on with an epoch from what `epoch_state` returned; `batches` is then where it was."""
+        batches.set_state(state["batches"])
+        self.begin_epoch(epoch, batches)
+        self.step.sums.copy_(state["sums"])
+        self._steps_done = state["steps"]
 
     def _train_mode(self) -> None:
         """Put the modules that the stage trains in training mode and all others in evaluation mode."""

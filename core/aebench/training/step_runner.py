@@ -14,6 +14,11 @@ class StepRunner:
     """Runs every step as it is written; `CudaStepRunner` overrides what can be faster on CUDA."""
 
     @property
+    def only_queues(self) -> bool:
+        """Whether a step is only queued when it is taken, and runs later."""
+        return False
+
+    @property
     def fallback(self) -> str:
         """Why steps are not replayed from a recording; empty if they are, and where nothing is recorded."""
         return ""

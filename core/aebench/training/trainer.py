@@ -1,15 +1,18 @@
-"""The only training loop: data stay on the device as uint8, and an epoch has no host synchronisation."""
+"""The only training loop: data stay on the device as uint8, and an epoch has no host synchronisation.
+
+It runs in turns, so that a training can be interrupted, saved and continued in the middle of an epoch.
+"""
 
 from __future__ import annotations
 
 import copy
 import time
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from aebench.contracts import Autoencoder, ImageDataset, Stage
 from aebench.errors import TrainingDiverged
@@ -17,6 +20,8 @@ from aebench.training.cuda import CudaStepRunner
 from aebench.training.records import Budget, EpochLosses, TrainingResult
 from aebench.training.stages import StageInTraining, fit_in_closed_form, parameter_count, stages_within
 from aebench.training.step_runner import StepRunner
+
+TURN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,13 @@ class _Best:
 
 
 class Trainer:
-    """Trains a model in place on `data.train`, one epoch at a time; the model is left in evaluation mode.
+    """Trains a model in place on `data.train`, in turns; after its last epoch, the model is in evaluation mode.
 
     Every epoch draws a new permutation of the images and cuts it into full batches; the images after the last full
-    batch are not used in that epoch. A stage that is fitted in closed form takes a turn like an epoch. On CUDA each
-    trainer has its own stream, and a step is captured once and then replayed. Other work between two epochs does not
-    change the result.
+    batch are not used in that epoch. On the CPU a turn takes steps for about `turn_seconds`, or to the end of the
+    epoch; on CUDA it is a whole epoch. A stage that is fitted in closed form takes one turn. On CUDA each trainer has
+    its own stream, and a step is captured once and then replayed. Neither where turns end nor other work between them
+    changes the result.
 
     Args:
         model: the model to train, on the device of the data.
@@ -42,13 +48,20 @@ class Trainer:
         budget: the epochs are divided by `model.stages`; a batch is at most the whole training split.
         batches: a CPU generator, for the order of the images.
         noise: a generator on the device, for all randomness in losses and fits.
+        turn_seconds: a turn on the CPU takes no further step after this time; it takes at least one.
 
     Raises:
         BudgetExceeded: the stages of the model need more epochs than the budget has.
     """
 
     def __init__(
-        self, model: Autoencoder, data: ImageDataset, budget: Budget, batches: Generator, noise: Generator
+        self,
+        model: Autoencoder,
+        data: ImageDataset,
+        budget: Budget,
+        batches: Generator,
+        noise: Generator,
+        turn_seconds: float = TURN_SECONDS,
     ) -> None:
         self._model = model
         self._data = data
@@ -58,11 +71,13 @@ class Trainer:
         self._stages = stages_within(model, budget.epochs)
         self._position = 0, 0  # index of the stage, and the number of its epochs that are done
         self._in_training: StageInTraining | None = None
+        self._ends_epoch = False  # whether the turn that was started is the last one of its epoch
         self._best: _Best | None = None  # of the current stage, with early stopping
         self._losses: list[EpochLosses] = []
         self._seconds, self._started = 0.0, 0.0
         self._images_seen, self._optimizer_steps = 0, 0
         self._runner = step_runner(data.train.images.device)
+        self._turn_seconds = inf if self._runner.only_queues else turn_seconds
         self._is_warm = False
 
     @property
@@ -70,13 +85,21 @@ class Trainer:
         """Whether all stages have been trained."""
         return self._position[0] == len(self._stages)
 
-    def run_epoch(self) -> EpochLosses | None:
-        """Train for one epoch, or fit one stage in closed form; for results and errors see `finish_epoch`."""
-        self.start_epoch()
-        return self.finish_epoch()
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that are complete, across all stages."""
+        return len(self._losses)
 
-    def start_epoch(self) -> None:
-        """Queue the work of the next epoch; on the CPU, run it."""
+    def run_epoch(self) -> EpochLosses | None:
+        """Run turns to the end of an epoch or of a fit in closed form; for results and errors see `finish_turn`."""
+        position, losses = self._position, None
+        while self._position == position:
+            self.start_turn()
+            losses = self.finish_turn()
+        return losses
+
+    def start_turn(self) -> None:
+        """Queue the work of the next turn; on the CPU, run it."""
         number, epoch = self._position
         stage = self._stages[number]
         with self._runner.context():
@@ -85,12 +108,17 @@ class Trainer:
             self._runner.synchronize()
             self._started = time.perf_counter()
             if self._in_training is not None:
-                before = sum(stage.epochs for stage in self._stages[:number])
-                self._model.on_epoch(before + epoch, sum(stage.epochs for stage in self._stages))
-                self._in_training.queue_epoch(epoch, self._batches)
+                if not self._in_training.in_epoch:
+                    before = sum(stage.epochs for stage in self._stages[:number])
+                    self._model.on_epoch(before + epoch, sum(stage.epochs for stage in self._stages))
+                    self._in_training.begin_epoch(epoch, self._batches)
+                self._ends_epoch = self._in_training.queue_steps(self._turn_seconds)
 
-    def finish_epoch(self) -> EpochLosses | None:
-        """Wait for the epoch that was started, and return its losses; or fit a stage in closed form, and return None.
+    def finish_turn(self) -> EpochLosses | None:
+        """Wait for the turn that was started; or fit a stage in closed form.
+
+        Returns:
+            The losses of the epoch that ended with this turn; None if none did.
 
         Raises:
             TrainingDiverged: a loss is not finite.
@@ -100,15 +128,17 @@ class Trainer:
         stage, losses = self._stages[number], None
         with self._runner.context():
             if stage.fit is not None:
-                self._started = time.perf_counter()  # other work may have run since `start_epoch`
+                self._started = time.perf_counter()  # other work may have run since `start_turn`
                 self._model.eval()
                 fit_in_closed_form(stage.fit, self._data.train, self._noise)
                 self._model.eval()
                 self._runner.synchronize()
                 self._images_seen += len(self._data.train)
-            else:
-                losses = self._finish(stage)
+            elif self._ends_epoch:
+                losses = self._finish_epoch(stage)
             self._seconds += time.perf_counter() - self._started
+            if stage.fit is None and losses is None:
+                return None
             stops_early = self._stops_early(losses)
             if epoch + 1 < stage.epochs and not stops_early:
                 self._position = number, epoch + 1
@@ -130,9 +160,9 @@ class Trainer:
         """Whether the model may change its loss from epoch to epoch, so that losses cannot be compared."""
         return type(self._model).on_epoch is not Autoencoder.on_epoch
 
-    def _finish(self, stage: Stage) -> EpochLosses:
-        """Wait for the epoch that was started, and check its losses."""
-        assert self._in_training is not None, "no epoch was started"
+    def _finish_epoch(self, stage: Stage) -> EpochLosses:
+        """Wait for the epoch that was queued, and check its losses."""
+        assert self._in_training is not None, "no turn was started"
         by_update, validation = self._in_training.epoch_losses()
         judged = [] if self._budget.patience is None else [[validation]]
         total, reconstruction, penalty = by_update[0]
@@ -162,14 +192,16 @@ class Trainer:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of the state between two epochs, from which a new trainer with the same arguments goes on.
+        """A copy of the state between two turns, from which a new trainer with the same arguments goes on.
 
         It contains only tensors, numbers, strings, lists and dicts.
         """
         self._runner.synchronize()
         state = {
             "model": self._model.state_dict(),
+            "other buffers": _buffers_outside_state(self._model),
             "optimizers": None if self._in_training is None else self._in_training.step.state_dict(),
+            "epoch": None if self._in_training is None else self._in_training.epoch_state(),
             "batches": self._batches.get_state(),
             "noise": (self._noise if self._in_training is None else self._in_training.step.noise).get_state(),
             "best": None if self._best is None else asdict(self._best),
@@ -182,9 +214,11 @@ class Trainer:
         return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
+        """Continue from a state that `state_dict` returned; after an error the trainer cannot be used."""
         with self._runner.context():
             self._model.load_state_dict(state["model"])
+            for name, buffer in _buffers_outside_state(self._model).items():
+                buffer.copy_(state["other buffers"][name])
         self._batches.set_state(state["batches"])
         self._noise.set_state(state["noise"])
         number, epoch = state["position"]
@@ -197,6 +231,8 @@ class Trainer:
             with self._runner.context():
                 self._in_training = self._begin(self._stages[number])
                 self._in_training.step.load_state_dict(state["optimizers"])
+                if state["epoch"] is not None:
+                    self._in_training.resume_epoch(epoch, state["epoch"], self._batches)
 
     @property
     def _batch_size(self) -> int:
@@ -232,6 +268,12 @@ class Trainer:
                 warming = StageInTraining(twin, stage, self._data, self._budget, self._batch_size, noise, self._runner)
                 warming.warm_up()
                 warming.close()
+
+
+def _buffers_outside_state(model: Autoencoder) -> dict[str, Tensor]:
+    """The buffers that are not in the model's state dict, by name: a schedule may be in one of them."""
+    saved = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
 
 
 def step_runner(device: torch.device) -> StepRunner:
