@@ -1,7 +1,11 @@
-"""Names become keys in the store and file names: none that could be a path, a filter or a second line is accepted."""
+"""Names become keys in the store and file names: none that could be a path, a filter or a second line is accepted.
+
+Numbers that nothing can be computed with are not accepted, either.
+"""
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -140,3 +144,12 @@ def test_a_file_of_a_run_is_never_written_elsewhere(name):
 def test_an_experiment_cannot_have_the_name(name):
     with pytest.raises(AebenchError, match=r"^an experiment's name must have 1 to 250 characters on one line, got .*$"):
         check_experiment(name)
+
+
+@pytest.mark.parametrize(("value", "stored"), [(2e100, math.inf), (-1e300, -math.inf), (1e100, 1e100), (-1.5, -1.5)])
+def test_a_metric_that_statistics_cannot_square_is_infinite(lay_out, build, digits, value, stored):
+    (cell,) = lay_out(models=["shallow"], tasks=["reconstruction"]).cells
+    task = record("TaskRecord", evaluate=lambda *_: Evaluation({"error": value}))
+    spec = replace(cell, params={})
+    result, _ = evaluate(task, spec, build("shallow"), digits, torch.device("cpu"), lambda: None, None, {})
+    assert result.metrics == {"error": stored}

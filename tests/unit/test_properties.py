@@ -15,6 +15,7 @@ from mlflow.entities import Metric
 
 from aebench.contracts import OptimizerSpec
 from aebench.errors import AebenchError
+from aebench.evaluation.returned_values import LARGEST_METRIC
 from aebench.execution.artifacts import Ref
 from aebench.planning.benchmark import Benchmark, load_benchmark
 from aebench.planning.cells import CellResult, Status
@@ -212,6 +213,7 @@ def test_hashes_depend_on_the_data_the_device_the_precision_and_the_parameters_o
         assert (before[key][1] != after[key][1]) == (key[1] == "interpolation")
 
 
+NOT_FINITE = st.sampled_from([math.nan, math.inf, -math.inf])
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True)
 METRICS = st.dictionaries(NAMES, st.floats(), max_size=5)
 
@@ -239,7 +241,7 @@ def test_a_result_survives_the_journal_and_the_store(metrics, absent, held_out):
 
 
 @bounded(50)
-@given(st.lists(st.floats(), min_size=6, max_size=6))
+@given(st.lists(st.floats(-LARGEST_METRIC, LARGEST_METRIC) | NOT_FINITE, min_size=6, max_size=6))
 def test_a_matrix_survives_json_and_its_json_is_strict(planned_once, values):
     planned = planned_once()
     names = [metric.name for metric in planned.tasks[0].record.metrics]

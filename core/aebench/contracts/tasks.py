@@ -71,7 +71,7 @@ class Evaluation:
     """What a task returns; names become metric names and file names.
 
     Attributes:
-        metrics: a value for each declared metric that could be computed.
+        metrics: a value for each declared metric that could be computed; beyond 1e100 it counts as infinite.
         images: (H, W) or (H, W, 3) uint8 arrays, or animations.
         figures: matplotlib figures, made without pyplot.
         tables: small tables.

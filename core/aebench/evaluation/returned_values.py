@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from aebench.contracts import Animation, Autoencoder, Evaluation, ImageDataset, 
 from aebench.errors import AebenchError
 
 CHECKED_IMAGES = 3
+LARGEST_METRIC = 1e100
 
 
 def checked_metrics(task: TaskRecord, evaluation: Any) -> dict[str, float]:
@@ -44,15 +46,16 @@ def checked_metrics(task: TaskRecord, evaluation: Any) -> dict[str, float]:
 
 
 def _number(who: str, name: str, value: Any) -> float:
-    """A Python, NumPy or PyTorch number as a float."""
+    """A Python, NumPy or PyTorch number as a float; infinity beyond what statistics can square and add."""
     is_number = isinstance(value, int | float | np.integer | np.floating | np.bool_)
     is_scalar = isinstance(value, Tensor | np.ndarray) and tuple(value.shape) == () and not _is_complex(value)
     if not is_number and not is_scalar:
         raise AebenchError(f"{who} {_described(value)} as the metric '{name}', a number is expected")
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise AebenchError(f"{who} {_described(value)} as the metric '{name}', a number is expected") from error
+    return math.copysign(math.inf, number) if abs(number) > LARGEST_METRIC else number
 
 
 def _is_complex(value: Any) -> bool:

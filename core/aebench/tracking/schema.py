@@ -9,8 +9,6 @@ A matrix is a parent run with one child run for each model and seed. A child hol
              training.<training>.{hash, weights, graph_fallback, model, notes}
     files    <cell with / for .>/<picture or table>  <cell with / for .>/{error.txt, output.txt}
              weights/<training>.safetensors  weights/<training>.output.txt
-
-`training.<training>.weights` is the SHA-256 of the weights; `model` is "logged", or says why the model is not.
 """
 
 from __future__ import annotations
@@ -174,7 +172,7 @@ def training_metrics(spec: TrainingSpec, result: TrainingResult, now: int) -> li
 
 
 def training_tags(spec: TrainingSpec, result: TrainingResult, device: str, weights: str) -> dict[str, str]:
-    """Tags of a training whose model is not logged yet; `weights` is the SHA-256 of its weights."""
+    """Tags of a training with its weights' SHA-256; its model is not logged yet, see `model_logged_tags`."""
     prefix = f"training.{spec.training_key}"
     tags = {"device": device, **model_logged_tags(spec, "the run ended before it could be logged")}
     if result.graph_fallback:
@@ -195,8 +193,7 @@ def training_hashes(run: Run) -> dict[str, str]:
 
 def weights_digest(run: Run, training_key: str) -> str | None:
     """The SHA-256 of the weights of a training that a model's run holds; None where an old aebench wrote none."""
-    digest: str | None = run.data.tags.get(f"training.{training_key}.weights")
-    return digest
+    return run.data.tags.get(f"training.{training_key}.weights")  # type: ignore[no-any-return]
 
 
 def training_seconds(run: Run) -> float:
@@ -257,17 +254,9 @@ def cell_tags(hash: str, result: CellResult, from_run: str = "") -> dict[str, st
     return tags | {f"{prefix}.hash": hash, f"{prefix}.status": result.status.value}
 
 
-def cell_notes(spec: EvaluationSpec, notes: Sequence[str]) -> dict[str, str]:
-    """The tag with what a user should know about an evaluation; nothing without notes."""
-    return _notes(f"cell.{spec.key}", notes)
-
-
-def training_notes(spec: TrainingSpec, notes: Sequence[str]) -> dict[str, str]:
-    """As `cell_notes`, for a training."""
-    return _notes(f"training.{spec.training_key}", notes)
-
-
-def _notes(prefix: str, notes: Sequence[str]) -> dict[str, str]:
+def notes_tags(spec: TrainingSpec | EvaluationSpec, notes: Sequence[str]) -> dict[str, str]:
+    """The tag with what a user should know about a training or an evaluation; nothing without notes."""
+    prefix = f"training.{spec.training_key}" if isinstance(spec, TrainingSpec) else f"cell.{spec.key}"
     return {f"{prefix}.notes": "\n".join(notes)[:LONGEST_TAG]} if notes else {}
 
 

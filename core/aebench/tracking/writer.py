@@ -142,7 +142,7 @@ class MatrixRun:
         update = RunUpdate(
             self._child(spec).run_id,
             tuple(schema.training_metrics(spec, result, milliseconds())),
-            tags=schema.training_notes(spec, notes) | schema.training_tags(spec, result, device, weights.digest),
+            tags=schema.notes_tags(spec, notes) | schema.training_tags(spec, result, device, weights.digest),
             files=files_in(schema.WEIGHTS_FOLDER, files),
         )
         self._journal.append([update])
@@ -179,7 +179,7 @@ class MatrixRun:
             update = RunUpdate(child.run_id, tags=schema.cell_tags(spec.hash, result))
         update = replace(
             update,
-            tags=schema.cell_notes(spec, notes) | dict(update.tags),
+            tags=schema.notes_tags(spec, notes) | dict(update.tags),
             files=files_in(schema.cell_folder(spec.key), contents.items()),
         )
         self._journal.append([self._ended(spec, update)])
