@@ -193,7 +193,7 @@ def training_hashes(run: Run) -> dict[str, str]:
 
 def weights_digest(run: Run, training_key: str) -> str | None:
     """The SHA-256 of the weights of a training that a model's run holds; None where an old aebench wrote none."""
-    return run.data.tags.get(f"training.{training_key}.weights")  # type: ignore[no-any-return]
+    return run.data.tags.get(f"training.{training_key}.weights")
 
 
 def training_seconds(run: Run) -> float:
