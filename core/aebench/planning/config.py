@@ -11,7 +11,6 @@ from aebench.contracts.likelihoods import ChosenLikelihood
 from aebench.contracts.names import Name
 from aebench.contracts.settings import Settings, by_name
 
-
 # Far beyond what is useful; a larger number is a mistake that would cost hours or gigabytes before it shows.
 MOST_EPOCHS = 1_000_000
 LARGEST_BATCH = 1_000_000
