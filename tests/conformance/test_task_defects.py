@@ -79,6 +79,17 @@ def changes_the_model(model, data, context):
     return good(model, data, context)
 
 
+def changes_the_labels(model, data, context):
+    data.test.labels.numpy()[:] = 0
+    return good(model, data, context)
+
+
+def changes_the_default_dtype(model, data, context):
+    found = good(model, data, context)
+    torch.set_default_dtype(torch.float64)
+    return found
+
+
 def seeds(model, data, context):
     np.random.seed(0)  # noqa: NPY002
     return good(model, data, context)
@@ -98,7 +109,9 @@ TASK_DEFECTS = [
     (tasks.no_side_effects, task(writes), "wrote result.txt"),
     (tasks.no_side_effects, task(writes_elsewhere), "wrote cache.bin"),
     (tasks.no_side_effects, task(leaves_figures), "1 pyplot figures"),
-    (tasks.unmodified_model_and_data, task(changes_the_model), "changed"),
+    (tasks.unmodified_model_and_data, task(changes_the_model), "the model's weights (encoder."),
+    (tasks.unmodified_model_and_data, task(changes_the_labels), "the test labels changed"),
+    (tasks.no_side_effects, task(changes_the_default_dtype), "changed torch's default dtype"),
     (tasks.no_global_generators, task(seeds), "numpy's global generator"),
     (tasks.skipped_or_evaluated, task(good, condition=nothing_skipped), "'no'"),
     (tasks.strict_parameters, task(good, params=LaxParams), "accepted"),

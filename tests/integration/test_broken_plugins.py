@@ -53,8 +53,7 @@ def test_failures_are_in_the_table(venv, listings, tmp_path):
     table = venv.aebench(tmp_path, "list", "failures", **LIMIT)
     for distribution in FAILURES:
         assert distribution in table.stdout
-    assert "hello from a plugin" in table.stderr
-    assert "hello from a plugin" not in table.stdout
+    assert "hello from a plugin" not in table.stdout + table.stderr
 
 
 def test_a_model_that_fails_in_a_job_costs_only_its_own_cells(venv, listings, tmp_path):

@@ -15,7 +15,7 @@ from mlflow.entities import Metric
 
 from aebench.contracts import OptimizerSpec
 from aebench.errors import AebenchError
-from aebench.evaluation.evaluate import LARGEST_METRIC
+from aebench.evaluation.returned_values import LARGEST_METRIC
 from aebench.execution.artifacts import Ref
 from aebench.planning.benchmark import Benchmark, load_benchmark
 from aebench.planning.cells import CellResult, Status

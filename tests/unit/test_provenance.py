@@ -193,7 +193,7 @@ def test_every_module_of_an_installed_plugin_is_followed(write, distribution, tr
 
 def test_the_core_computes_with_no_library_whose_version_is_not_hashed():
     """A new import in what trains or evaluates has to be decided upon here."""
-    computes_nothing = {"matplotlib", "PIL", "pluggy", "pydantic", "safetensors"}
+    computes_nothing = {"filelock", "matplotlib", "PIL", "pluggy", "pydantic", "safetensors"}
     imported = set()
     for module in import_closure(*TRAINING_ROOTS, *EVALUATION_ROOTS, *REFERENCE_CLASSIFIER_ROOTS):
         file = CORE.joinpath(*module.split(".")[1:])

@@ -12,6 +12,7 @@ from aebench import __version__
 from aebench.contracts import Metric, TaskRecord
 from aebench.errors import AebenchError
 from aebench.registry.loading import create_registry
+from aebench.registry.side_effects import ProcessState
 from aebench.report.listing import describe_registry
 
 ROOT = Path(__file__).parents[2]
@@ -98,10 +99,77 @@ def test_a_name_clash_names_both_distributions(plugin):
     assert "plugin_under_test_b" in failure.message
 
 
-def test_what_a_plugin_prints_goes_to_stderr(plugin, capsys):
-    create_registry([plugin("a", "print('hello')")])
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "hello\n")
+PRINTS = """
+import ctypes, os, sys
+print('from Python')
+os.write(1, b'from a descriptor\\n')
+libc = ctypes.CDLL(None)
+libc.puts(b'from C')
+os.system('echo from a process >&2')
+"""
+
+
+def test_what_a_plugin_prints_is_kept_with_its_failure_and_not_shown(plugin, capfd):
+    print("before")
+    registry = create_registry([plugin("a", PRINTS + "raise RuntimeError('no')"), plugin("b", PRINTS)])
+    print("after")
+    (failure,) = registry.failures
+    assert sorted(failure.output.splitlines()) == [
+        "from C", "from Python", "from a descriptor", "from a process",
+    ]  # fmt: skip
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("before\nafter\n", "")
+
+
+def test_a_handler_that_a_plugin_made_while_it_was_loaded_still_writes_to_stderr(plugin, capfd):
+    create_registry([plugin("a", "import sys\nkept = sys.stderr")])
+    print("later", file=sys.modules["plugin_under_test_a"].kept)
+    assert capfd.readouterr().err == "later\n"
+
+
+CHANGES = {
+    "import os; os.chdir('/')": "the working directory",
+    "import os; os.environ['OMP_NUM_THREADS'] = '7'": "the environment variable OMP_NUM_THREADS",
+    "import os; os.environ['MINE'] = '1'": "the environment variable MINE",
+    "import os; del os.environ['HOME']": "the environment variable HOME",
+    "import torch; torch.set_default_dtype(torch.float64)": "torch's default dtype",
+    "import torch; torch.set_default_device('meta')": "torch's default device",
+    "import torch; torch.set_num_threads(3)": "torch's number of threads",
+    "import torch; torch.set_grad_enabled(False)": "whether torch records gradients",
+    "import torch; torch.use_deterministic_algorithms(True)": "whether torch uses deterministic algorithms",
+    "import torch; torch.set_float32_matmul_precision('medium')": "the precision of PyTorch's float32 products",
+    "import torch; torch.backends.fp32_precision = 'tf32'": "the precision of PyTorch's float32 products",
+    "import torch; torch.backends.cudnn.benchmark = True": "torch.backends.cudnn.benchmark",
+    "import torch; torch.set_flush_denormal(True)": "whether torch flushes subnormal numbers to zero",
+    "import torch; torch.manual_seed(0)": "the state of torch's global random generator",
+    "import numpy; numpy.random.rand()": "the state of numpy's global random generator",
+    "import random; random.seed(3)": "the state of random's global random generator",
+    "import numpy; numpy.seterr(all='raise')": "NumPy's handling of numerical errors",
+    "import sys; sys.stdout = None": "sys.stdout",
+}
+
+
+@pytest.mark.parametrize("source", CHANGES)
+@pytest.mark.parametrize("ending", ["", "\nraise RuntimeError('no')"])
+def test_what_a_plugin_changes_for_the_process_is_restored_and_named(plugin, monkeypatch, source, ending):
+    monkeypatch.setenv("HOME", "/home")  # so that it is there to be deleted
+    before = ProcessState()
+    registry = create_registry([plugin("a", source + ending), plugin("b", GOOD.format(name="good"))])
+    assert registry.changed_by_loading() == {"plugin_under_test_a": [CHANGES[source]]}
+    assert before.restore() == ()
+    assert list(registry.autoencoders) == ["good"]
+
+
+def test_what_a_plugin_changes_before_it_times_out_is_restored(plugin, monkeypatch):
+    monkeypatch.setenv("AEBENCH_PLUGIN_SECONDS", "0.5")
+    before = ProcessState()
+    registry = create_registry([plugin("a", "import os, time\nos.chdir('/')\nwhile True: time.sleep(0.01)")])
+    assert registry.changed_by_loading() == {"plugin_under_test_a": ["the working directory"]}
+    assert before.restore() == ()
+
+
+def test_no_installed_plugin_has_side_effects(registry):
+    assert registry.side_effects == ()
 
 
 def test_a_keyboard_interrupt_passes_through(plugin):

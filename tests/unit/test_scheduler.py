@@ -67,11 +67,11 @@ class ScriptedEngine:
     def stop(self):
         self.stopped = True
 
-    def cancel(self, job_id):
+    def cancel(self, job_id, reason):
         self.cancelled.append(job_id)
         self._begun.discard(job_id)
         del self._running[job_id]
-        return self.cause_of_overdue
+        return Failed(job_id, reason, cause=self.cause_of_overdue)
 
 
 def succeed(job):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,10 +27,8 @@ from aebench.cli.options import (
     work_folder,
 )
 from aebench.cli.output import console, print_error, print_json, write_text
+from aebench.cli.plugins import load_plugins
 from aebench.errors import AebenchError
-
-if TYPE_CHECKING:
-    from aebench.registry.records import Registry
 
 app = typer.Typer(
     name="aebench",
@@ -72,18 +69,23 @@ def run(
         int,
         typer.Option(min=1, metavar="SECONDS", help="A training that is interrupted loses at most this much time."),
     ] = 60,
+    worker_memory: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="GB of memory that a worker process may use.  [default: an equal share]"),
+    ] = None,
 ) -> None:
     """Run every model against every task; results that are in the store are not computed again."""
-    registry = _registry()
+    registry = load_plugins()
     benchmark = load_benchmark(registry, config, dataset, models, backbones, tasks, seeds, epochs, precision)
 
     from aebench import runner
     from aebench.planning.cells import Status
     from aebench.report.progress import RunProgress
     from aebench.report.tables import results_table
+    from aebench.runner.options import RunOptions
 
     terminal = console()
-    options = runner.RunOptions(
+    options = RunOptions(
         device,
         jobs,
         data_folder(data_dir),
@@ -93,6 +95,7 @@ def run(
         fresh,
         cell_timeout,
         checkpoint_every,
+        worker_memory,
     )
     with RunProgress(terminal) as progress:
         summary = runner.run(benchmark, registry, options, progress)
@@ -124,7 +127,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Print what `run` would train and evaluate; run nothing."""
-    registry = _registry()
+    registry = load_plugins()
     benchmark = load_benchmark(registry, config, dataset, models, backbones, tasks, seeds, epochs, precision)
 
     from aebench.execution.devices import choose_device
@@ -150,9 +153,9 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List models, tasks, data sets, backbones, samplers, studies, unavailable models and failed plugins."""
-    from aebench.report.listing import as_tables, describe_registry
+    from aebench.report.listing import as_tables
 
-    registry = _registry(quiet=True)
+    registry = load_plugins(quiet=True)
     description = describe_registry(registry)
     shown = {kind: entries for kind, entries in description.items() if what in (None, kind)}
     if as_json:
@@ -195,7 +198,7 @@ def compare(
     from aebench.results.comparison import compare as compare_with
     from aebench.tracking.store import Store, newest_experiment
 
-    registry = _registry()
+    registry = load_plugins()
     if not registry.studies:
         raise AebenchError("no studies are installed; see 'aebench list failures'")
     store = Store(tracking_uri, experiment or newest_experiment(tracking_uri), print_error)
@@ -218,7 +221,7 @@ def check(
     """Check that a plugin does what the contract requires."""
     from aebench.testing import checks_of
 
-    checks = checks_of(name, _registry(), data_dir=data_folder(data_dir))
+    checks = checks_of(name, load_plugins(), data_dir=data_folder(data_dir))
     failed = 0
     for one in checks:
         result = one()
@@ -239,7 +242,7 @@ def new(
     """Write the package of a new plugin, ready to install, into a new folder NAME."""
     from aebench.scaffold import write_package
 
-    folder = write_package(kind, name, Path(), _registry())
+    folder = write_package(kind, name, Path(), load_plugins())
     typer.echo(f"{folder.name}/ contains a working plugin. Next:")
     for command in (f"pip install -e {folder.name}", f"aebench check {name}", f"pytest {folder.name}"):
         typer.echo(f"    {command}")
@@ -279,20 +282,3 @@ def _main(
     ] = False,
 ) -> None:
     pass
-
-
-def _registry(quiet: bool = False) -> Registry:
-    gc.disable()  # imports make a million objects that stay, and Python would check them over and over
-    try:
-        from aebench.registry.loading import create_registry
-
-        registry = create_registry()
-    finally:
-        gc.enable()
-    if not quiet:
-        for failure in registry.failures:
-            print_error(
-                f"plugin {failure.distribution} {failure.version} is not available ({failure.stage}: "
-                f"{failure.message.splitlines()[0]}); see 'aebench list failures'"
-            )
-    return registry

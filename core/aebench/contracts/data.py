@@ -15,6 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+IMAGES_AT_ONCE = 1000  # that an evaluation gives a model
+
 
 def to_unit_interval(images: Tensor) -> Tensor:
     """uint8 0..255 -> float32 in [0, 1]."""
@@ -28,10 +30,12 @@ class Split:
     Attributes:
         images: (N, C, H, W) uint8.
         labels: (N,) int64 class indices, or None.
+        images_at_once: the size of `batches`; less than 1000 after an evaluation has run out of memory.
     """
 
     images: Tensor
     labels: Tensor | None = None
+    images_at_once: int = IMAGES_AT_ONCE
 
     def __len__(self) -> int:
         return len(self.images)
@@ -42,17 +46,19 @@ class Split:
         images = self.images.index_select(0, index) if isinstance(index, Tensor) else self.images[index]
         return to_unit_interval(images)
 
-    def batches(self, size: int = 1000) -> Iterator[Tensor]:
-        """All images in order, float32 in [0, 1], `size` at a time."""
-        for images in self.images.split(size):
+    def batches(self, size: int | None = None) -> Iterator[Tensor]:
+        """All images in order, float32 in [0, 1], `size` at a time; by default `images_at_once`."""
+        for images in self.images.split(size or self.images_at_once):
             yield to_unit_interval(images)
 
     def to(self, device: torch.device | str) -> Split:
-        return Split(self.images.to(device), None if self.labels is None else self.labels.to(device))
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, images=self.images.to(device), labels=labels)
 
     def where(self, keep: Tensor) -> Split:
         """The images and labels for which the boolean mask `keep` (N,) is true."""
-        return Split(self.images[keep], None if self.labels is None else self.labels[keep])
+        labels = None if self.labels is None else self.labels[keep]
+        return replace(self, images=self.images[keep], labels=labels)
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,11 @@ class ImageDataset:
         return replace(
             self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
         )
+
+    def in_batches_of(self, images_at_once: int) -> ImageDataset:
+        """The same data, whose splits have batches of this size."""
+        train, validation, test = (replace(split, images_at_once=images_at_once) for _, split in self._splits())
+        return replace(self, train=train, validation=validation, test=test)
 
     def without_class(self, held_out: int) -> ImageDataset:
         """The same data without one class in training and validation; the test split keeps all classes."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aebench.contracts.settings import Settings, by_name
+from aebench.errors import AebenchError
 
 
 class Likelihood(Settings):
@@ -59,14 +60,32 @@ class Likelihood(Settings):
 
         Returns:
             (B,) float32 in nats per image; for a continuous distribution it can be negative.
+
+        Raises:
+            AebenchError: the shapes differ.
         """
+        _check_shapes(decoded, x)
         pixels = self._pixels(decoded.float(), x, "none").flatten(1)
         return pixels.sum(dim=1) + self._constant * pixels.shape[1]
 
     def mean_nll(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """The mean of `nll` over the batch, a scalar: one pass over the pixels, where a sum for each image is two."""
+        """The mean of `nll` over the batch, a scalar: one pass over the pixels, where a sum for each image is two.
+
+        Raises:
+            AebenchError: the shapes differ.
+        """
+        _check_shapes(decoded, x)
         total = self._pixels(decoded.float(), x, "sum")
         return total / len(x) + self._constant * (x.numel() // len(x))
+
+
+def _check_shapes(decoded: Tensor, x: Tensor) -> None:
+    # PyTorch would repeat the smaller one, and the loss would be that of other images.
+    if decoded.shape != x.shape:
+        raise AebenchError(
+            f"the decoder returned a tensor of shape {tuple(decoded.shape)} for images of shape {tuple(x.shape)}; "
+            "the shapes must be equal"
+        )
 
 
 class Bernoulli(Likelihood):

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from aebench.contracts.backbones import BackboneRecord
+from aebench.contracts.data import IMAGES_AT_ONCE
 from aebench.contracts.likelihoods import Likelihood
 from aebench.contracts.stages import Loss, Stage, Update
 from aebench.errors import AebenchError
@@ -86,7 +87,13 @@ class Autoencoder(nn.Module):
         spec: what it is built for.
         encoder: (B, C, H, W) -> (B, H'), any width that the bottleneck accepts; usually `spec.encoder(width)`.
         decoder: (B, latent_dim) -> (B, C, H, W), interpreted by `likelihood`; usually `spec.decoder()`.
+
+    Attributes:
+        images_at_once: the number of images or codes that an evaluation should give the model at most; less than 1000
+            after it has run out of memory.
     """
+
+    images_at_once: int = IMAGES_AT_ONCE
 
     def __init__(self, spec: ModelSpec, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> None:
         super().__init__()

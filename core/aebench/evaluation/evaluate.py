@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 import time
 from collections.abc import Callable, Mapping
 
@@ -12,20 +10,17 @@ import torch
 from aebench.contracts import (
     Autoencoder,
     Context,
-    Evaluation,
     ImageDataset,
     ReferenceClassifier,
     SamplerRecord,
     Skip,
     TaskRecord,
 )
-from aebench.errors import AebenchError
 from aebench.evaluation.rendering import render
+from aebench.evaluation.returned_values import checked_metrics
 from aebench.planning.cells import CellResult, Status
 from aebench.planning.specs import EvaluationSpec
 from aebench.training.fast_products import fast_products
-
-LARGEST_METRIC = 1e100
 
 
 def evaluate(
@@ -51,8 +46,7 @@ def evaluate(
         samplers: by name, those that the task asks for, or why the model has no such samples.
 
     Raises:
-        AebenchError: the task returns other metrics than it declares, or a picture or table whose name cannot be a
-            file name.
+        AebenchError: the task returns something else than the contract says, see `checked_metrics`.
         Exception: any exception of the task or the model.
     """
     started = time.perf_counter()
@@ -67,8 +61,7 @@ def evaluate(
     )
     with fast_products(device), torch.no_grad():
         evaluation = task.evaluate(model, data, context)
-    _check(task, evaluation)
-    metrics = {name: _within_range(float(value)) for name, value in evaluation.metrics.items()}
+    metrics = checked_metrics(task, evaluation)
     drawing_started = time.perf_counter()
     files = render(evaluation)
     ended = time.perf_counter()
@@ -81,22 +74,3 @@ def evaluate(
         drawing_seconds=ended - drawing_started,
     )
     return result, files
-
-
-def _within_range(value: float) -> float:
-    """The value; infinity beyond what statistics can square and add."""
-    return math.copysign(math.inf, value) if abs(value) > LARGEST_METRIC else value
-
-
-def _check(task: TaskRecord, evaluation: Evaluation) -> None:
-    for name in (*evaluation.images, *evaluation.figures, *evaluation.tables):
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
-            raise AebenchError(
-                f"task '{task.name}' returned a file named {name!r}; use at most 100 letters, digits, '_' and '-'"
-            )
-    declared = {metric.name for metric in task.metrics}
-    returned = [*evaluation.metrics, *evaluation.absent]
-    if sorted(declared) != sorted(returned):
-        raise AebenchError(
-            f"task '{task.name}' declares the metrics {sorted(declared)} but returned {sorted(returned)}"
-        )

@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from aebench.contracts import ImageDataset, Split
+from aebench.contracts.data import IMAGES_AT_ONCE
 from aebench.errors import DamagedFile, one_line
 from aebench.files import check_regular, read_sealed, write_sealed
 from aebench.planning.seeds import content_hash
@@ -41,12 +42,14 @@ class ConvolutionalClassifier(nn.Module):
 
     Attributes:
         accuracy: on the test split, in [0, 1]; nan before training.
+        images_at_once: the number of images that it is given at once; less after an evaluation has run out of memory.
     """
 
     def __init__(self, input_shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
         self.input_shape, self.classes = input_shape, classes
         self.accuracy = float("nan")
+        self.images_at_once = IMAGES_AT_ONCE
         channels, height, width = input_shape
         layers: list[nn.Module] = []
         while not layers or min(height, width) > SMALLEST_MAP:
@@ -66,12 +69,12 @@ class ConvolutionalClassifier(nn.Module):
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) float32 in [0, 1] -> features (N, FEATURES) float32, at least 0."""
-        return torch.cat([self.body(images) for images in x.split(1000)])
+        return torch.cat([self.body(images) for images in x.split(self.images_at_once)])
 
     @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) float32 in [0, 1] -> class probabilities (N, classes) float32."""
-        return torch.cat([self(images).softmax(dim=1) for images in x.split(1000)])
+        return torch.cat([self(images).softmax(dim=1) for images in x.split(self.images_at_once)])
 
 
 def obtain_reference_classifier(
@@ -157,7 +160,8 @@ def load_reference_classifier(path: Path) -> ConvolutionalClassifier:
     content = read_sealed(path)
     try:
         about = json.loads(_metadata(content)["about"])
-        classifier = ConvolutionalClassifier(tuple(about["input_shape"]), about["classes"])
+        with torch.random.fork_rng(devices=[]):  # the initial weights, which are replaced, are drawn
+            classifier = ConvolutionalClassifier(tuple(about["input_shape"]), about["classes"])
         classifier.load_state_dict(load(content))
         classifier.accuracy = about["accuracy"]
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:

@@ -58,11 +58,19 @@ class CheckpointFailed:
 
 @dataclass(frozen=True)
 class Succeeded:
-    """The job is done: its result, and its artifacts by name."""
+    """The job is done.
+
+    Attributes:
+        job_id: the job.
+        result: of the training or of the evaluation.
+        artifacts: by name; what the job printed is `OUTPUT`.
+        notes: what a user should know, a line each, such as the side effects that were undone.
+    """
 
     job_id: str
     result: TrainingResult | CellResult
     artifacts: Mapping[str, Ref] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,8 @@ class Failed:
         traceback: of the exception that caused it; empty without one.
         cause: whether another attempt could help.
         failed_dependency: id of the job whose failure caused this one; empty if the job itself failed.
+        artifacts: by name; what the job printed is `OUTPUT`.
+        notes: as for `Succeeded`.
     """
 
     job_id: str
@@ -82,6 +92,8 @@ class Failed:
     traceback: str = ""
     cause: Cause = Cause.PLUGIN
     failed_dependency: str = ""
+    artifacts: Mapping[str, Ref] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

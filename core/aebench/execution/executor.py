@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from aebench.execution.events import Cause, Event
+from aebench.execution.events import Event, Failed
 from aebench.execution.jobs import Job
 
 
@@ -37,10 +37,11 @@ class Executor(Protocol):
         """
         ...
 
-    def cancel(self, job_id: str) -> Cause:
+    def cancel(self, job_id: str, reason: str) -> Failed:
         """End a job that was taken; it produces no further event.
 
         Returns:
-            ENGINE if jobs beside it may have kept it from progress, so that it is worth another attempt alone.
+            The failure for this reason; its cause is ENGINE if jobs beside it may have kept it from progress, so that
+            it is worth another attempt alone.
         """
         ...

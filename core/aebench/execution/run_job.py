@@ -6,15 +6,16 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from functools import lru_cache
 
 import torch
 from safetensors.torch import load_file
 
-from aebench.contracts import Autoencoder, ImageDataset, ReferenceClassifier, SamplerRecord, Skip, TaskRecord
+from aebench.contracts import Autoencoder, ImageDataset, SamplerRecord, Skip, TaskRecord
+from aebench.contracts.data import IMAGES_AT_ONCE
 from aebench.errors import AebenchError, one_line
 from aebench.evaluation.evaluate import evaluate
-from aebench.evaluation.reference_classifier import load_reference_classifier
+from aebench.evaluation.returned_values import check_model
+from aebench.evaluation.unchanged import ModuleState
 from aebench.execution.artifacts import ArtifactStore, Ref
 from aebench.execution.events import (
     Cause,
@@ -27,18 +28,21 @@ from aebench.execution.events import (
     Stopped,
     Succeeded,
 )
+from aebench.execution.inputs import Inputs
 from aebench.execution.jobs import CHECKPOINT, DATA, REFERENCE_CLASSIFIER, WEIGHTS, Job
+from aebench.execution.memory import is_out_of_memory, out_of_memory_message
 from aebench.planning.cells import CellResult
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.registry.records import Registry
 from aebench.training.building import build_model, build_trainer, weights_of
 from aebench.training.checkpoint import restore_trainer, save_trainer
 from aebench.training.records import TrainingResult
+from aebench.training.stages import parameter_count
 from aebench.training.trainer import Trainer
 
 Artifacts = dict[str, Ref]
 
-KEPT_DATA = 3  # copies of the data: all of it, and without one class or another
+SMALLER_BATCHES = (250, 60)  # images at once, when an evaluation runs out of memory
 
 
 class JobRunner:
@@ -48,14 +52,18 @@ class JobRunner:
         registry: the plugins.
         artifacts: where inputs come from and results go to.
         device: where to train and evaluate.
+
+    Attributes:
+        artifacts: as above.
     """
 
     def __init__(self, registry: Registry, artifacts: ArtifactStore, device: torch.device) -> None:
         self._registry = registry
-        self._artifacts = artifacts
+        self.artifacts = artifacts
         self._device = device
-        self._data = lru_cache(maxsize=KEPT_DATA)(self._load_data)
-        self._reference_classifier = lru_cache(maxsize=1)(self._load_reference_classifier)
+        self._inputs = Inputs(artifacts, device)
+        self._data = self._inputs.data
+        self._sizes: dict[str, str] = {}  # of the model and its images in words, by the hash of the training
 
     def prepare(self, tasks: Iterable[str], data: Ref) -> None:
         """Call the `warm_up` of these tasks; a task whose `warm_up` fails is slow or fails when it evaluates."""
@@ -90,7 +98,7 @@ class JobRunner:
         """
         emit(Started(job.id))
         try:
-            done: tuple[TrainingResult | CellResult, Artifacts] | None
+            done: tuple[TrainingResult, Artifacts] | tuple[CellResult, Artifacts, tuple[str, ...]] | None
             if isinstance(job.spec, TrainingSpec):
                 done = yield from self._train(job, job.spec, emit, should_stop)
             else:
@@ -98,11 +106,26 @@ class JobRunner:
             emit(Stopped(job.id) if done is None else Succeeded(job.id, *done))
         except (Exception, SystemExit) as error:
             shares_memory = ran_concurrently() or self._is_out_of_memory(error)
-            emit(_failure(job, error, shares_memory))
+            emit(_failure(job, error, self._message(job, error), shares_memory))
 
     def _is_out_of_memory(self, error: BaseException) -> bool:
         """Whether the memory ran out that processes share on a CUDA device."""
         return self._device.type == "cuda" and isinstance(error, torch.OutOfMemoryError)
+
+    def _message(self, job: Job, error: BaseException) -> str:
+        if isinstance(error, AebenchError):
+            return str(error)
+        if not is_out_of_memory(error):
+            return f"{type(error).__name__}: {error}"
+        spec = job.spec if isinstance(job.spec, TrainingSpec) else job.spec.training
+        sizes = self._sizes.get(spec.hash, "a model that was not built")
+        if isinstance(job.spec, TrainingSpec):
+            sizes = f"batches of {spec.batch_size} {sizes}"
+            hint = "try a smaller training.batch_size or --jobs 1"
+        else:
+            sizes = f"batches of {SMALLER_BATCHES[-1]} to {IMAGES_AT_ONCE} {sizes}"
+            hint = "try --jobs 1, or fewer images"
+        return f"{out_of_memory_message(error, sizes, self._device)}; {hint}"
 
     def _train(
         self, job: Job, spec: TrainingSpec, emit: Emit, should_stop: Callable[[], bool]
@@ -124,7 +147,7 @@ class JobRunner:
             if due and not trainer.done:
                 self._save(trainer, job, emit)
                 saved = time.monotonic()
-        return trainer.result(), {WEIGHTS: self._artifacts.put(weights_of(model))}
+        return trainer.result(), {WEIGHTS: self.artifacts.put(weights_of(model))}
 
     def _trainer(self, job: Job, spec: TrainingSpec, data: ImageDataset, emit: Emit) -> tuple[Autoencoder, Trainer]:
         """A model and its trainer, which goes on from the job's checkpoint if that can be used."""
@@ -132,7 +155,7 @@ class JobRunner:
             model = self._build(spec, data)
             trainer = build_trainer(model, data, spec, self._device)
             try:
-                content = self._artifacts.path(job.inputs[CHECKPOINT]).read_bytes()
+                content = self.artifacts.path(job.inputs[CHECKPOINT]).read_bytes()
                 restore_trainer(trainer, spec.hash, content, self._device)
                 return model, trainer
             except Exception as error:
@@ -144,30 +167,68 @@ class JobRunner:
     def _save(self, trainer: Trainer, job: Job, emit: Emit) -> None:
         """Store a checkpoint; where that is not possible, such as on a full disk, the training goes on without."""
         try:
-            ref = self._artifacts.put(save_trainer(trainer, job.spec.hash))
+            ref = self.artifacts.put(save_trainer(trainer, job.spec.hash))
         except OSError as error:
             emit(CheckpointFailed(job.id, f"a checkpoint cannot be written: {one_line(error)}"))
         else:
             emit(Checkpointed(job.id, ref, trainer.epochs_done))
 
-    def _evaluate(self, job: Job, spec: EvaluationSpec) -> tuple[CellResult, Artifacts]:
+    def _evaluate(self, job: Job, spec: EvaluationSpec) -> tuple[CellResult, Artifacts, tuple[str, ...]]:
+        """The result, its files, and notes; an evaluation that runs out of memory gets smaller batches."""
+        data = self._data(job.inputs[DATA], spec.training.held_out)
+        largest = max(len(split) for split in (data.train, data.validation, data.test))
+        sizes = [IMAGES_AT_ONCE, *(size for size in SMALLER_BATCHES if size < largest)]
+        for size in sizes:
+            try:
+                result, files = self._evaluate_in_batches(job, spec, size)
+            except Exception as error:
+                if size == sizes[-1] or not is_out_of_memory(error):
+                    raise
+                continue
+            finally:
+                _release_memory(self._device)
+            artifacts = {name: self.artifacts.put(content) for name, content in files.items()}
+            note = f"ran out of memory with {IMAGES_AT_ONCE} images at once, and was evaluated with {size} at once"
+            return result, artifacts, (note,) if size < IMAGES_AT_ONCE else ()
+        raise AssertionError("the last attempt returns or raises")
+
+    def _evaluate_in_batches(
+        self, job: Job, spec: EvaluationSpec, images_at_once: int
+    ) -> tuple[CellResult, dict[str, bytes]]:
         training, task = spec.training, self._registry.task(spec.task).record
-        data = self._data(job.inputs[DATA], training.held_out)
+        given = job.inputs[DATA], training.held_out, job.inputs.get(REFERENCE_CLASSIFIER)
+        data = self._data(*given[:2]).in_batches_of(images_at_once)
+        classifier = None if given[2] is None else self._inputs.reference_classifier(given[2])
+        if classifier is not None:
+            classifier.images_at_once = images_at_once
         model = self._build(training, data)
-        model.load_state_dict(load_file(self._artifacts.path(job.inputs[WEIGHTS])))
+        model.load_state_dict(load_file(self.artifacts.path(job.inputs[WEIGHTS])))
         model.eval().requires_grad_(False)
-        classifier = job.inputs.get(REFERENCE_CLASSIFIER)
-        result, files = evaluate(
-            task,
-            spec,
-            model,
-            data,
-            self._device,
-            fresh_model=lambda: self._build(training, data, training.derived_seed("fresh model")),
-            reference_classifier=None if classifier is None else self._reference_classifier(classifier),
-            samplers=self._samplers(task, spec),
-        )
-        return result, {name: self._artifacts.put(content) for name, content in files.items()}
+        model.images_at_once = images_at_once
+        plugin = self._registry.autoencoder(training.model).distribution
+        check_model(f"model '{training.model}' of {plugin}", model, data)
+        state = ModuleState(model)
+        try:
+            found = evaluate(
+                task,
+                spec,
+                model,
+                data,
+                self._device,
+                fresh_model=lambda: self._build(training, data, training.derived_seed("fresh model")),
+                reference_classifier=classifier,
+                samplers=self._samplers(task, spec),
+            )
+        except BaseException:
+            with suppress(Exception):  # the device may be unusable
+                self._inputs.changed(*given)
+            raise
+        changed = [f"the model's {what}" for what in state.changed()] + self._inputs.changed(*given)
+        if changed:
+            raise AebenchError(
+                f"task '{task.name}' changed {', '.join(changed)}; a task must leave what it is given as it is"
+            )
+        return found
 
     def _samplers(self, task: TaskRecord, spec: EvaluationSpec) -> dict[str, SamplerRecord | Skip]:
         model = self._registry.autoencoder(spec.training.model).record
@@ -176,20 +237,20 @@ class JobRunner:
 
     def _build(self, spec: TrainingSpec, data: ImageDataset, seed: int | None = None) -> Autoencoder:
         channels, height, width = data.train.images.shape[1:]
-        return build_model(self._registry, spec, (channels, height, width), seed).to(self._device)
-
-    def _load_data(self, ref: Ref, held_out: int | None) -> ImageDataset:
-        if held_out is not None:
-            return self._data(ref, None).without_class(held_out)
-        return ImageDataset.open(self._artifacts.path(ref)).to(self._device)
-
-    def _load_reference_classifier(self, ref: Ref) -> ReferenceClassifier:
-        return load_reference_classifier(self._artifacts.path(ref)).to(self._device)
+        images = f"images of {channels} x {height} x {width}"
+        self._sizes[spec.hash] = images
+        model = build_model(self._registry, spec, (channels, height, width), seed)
+        self._sizes[spec.hash] = f"{images} and a model of {parameter_count(model):,} parameters"
+        return model.to(self._device)
 
 
-def _failure(job: Job, error: BaseException, shares_memory: bool) -> Failed:
-    is_known = isinstance(error, AebenchError)
-    message = str(error) if is_known else f"{type(error).__name__}: {error}"
+def _failure(job: Job, error: BaseException, message: str, shares_memory: bool) -> Failed:
     trace = "".join(traceback.format_exception(error))
-    cause = Cause.ENGINE if shares_memory and not is_known else Cause.PLUGIN
+    cause = Cause.ENGINE if shares_memory and not isinstance(error, AebenchError) else Cause.PLUGIN
     return Failed(job.id, " ".join(message.split()), trace, cause)
+
+
+def _release_memory(device: torch.device) -> None:
+    """Give back what an evaluation has left, before another one needs it."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

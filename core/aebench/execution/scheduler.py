@@ -157,7 +157,7 @@ class Scheduler:
         for dependent in [other for other in self._waiting.values() if job.id in other.needs.values()]:
             del self._waiting[dependent.id]
             origin = event.failed_dependency or job.id
-            failed = Failed(dependent.id, event.error, event.traceback, Cause.PLUGIN, origin)
+            failed = replace(event, job_id=dependent.id, cause=Cause.PLUGIN, failed_dependency=origin)
             yield from self._fail(dependent, failed)
 
     def _cancel_overdue(self) -> Iterator[Event]:
@@ -165,9 +165,9 @@ class Scheduler:
         now = self._clock()
         for job_id in [job_id for job_id, deadline in self._deadlines.items() if deadline <= now]:
             job = self._running[job_id]
-            cause = self._executor.cancel(job_id)
+            failed = self._executor.cancel(job_id, f"timed out after {job.timeout:g} s")
             self._remove_running(job)
-            yield from self._fail(job, Failed(job_id, f"timed out after {job.timeout:g} s", cause=cause))
+            yield from self._fail(job, failed)
 
     def _remove_running(self, job: Job) -> None:
         del self._running[job.id]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import faulthandler
+import io
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
@@ -18,13 +21,17 @@ import torch
 
 from aebench.execution.artifacts import FolderStore, Ref
 from aebench.execution.events import Event, Failed
+from aebench.execution.isolated_job import IsolatedJob
+from aebench.execution.job_output import create_output_file, output_path
 from aebench.execution.jobs import Job
 from aebench.execution.run_job import JobRunner
 from aebench.registry.loading import create_registry
+from aebench.registry.printed_output import flush_output
 from aebench.registry.records import Origin
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 DEVICE_IS_BROKEN = 70  # exit code
+PR_SET_PDEATHSIG = 1  # of prctl
 
 WorkerProcess = ForkServerProcess | SpawnProcess
 
@@ -49,6 +56,11 @@ class WorkerConfig:
     prepares: tuple[str, ...] = ()
     concurrent: int = 1
 
+    @property
+    def output(self) -> Path:
+        """The folder of what jobs and workers print."""
+        return self.artifacts / "output"
+
 
 class Ready:
     """Sent once, when a worker can take jobs."""
@@ -56,12 +68,6 @@ class Ready:
 
 class Stop:
     """Sent to a worker: its trainings end before their next turn, and it gets no more jobs."""
-
-
-@dataclass
-class _JobInProgress:
-    steps: Iterator[None]
-    ran_concurrently: bool = False
 
 
 def start_worker(config: WorkerConfig) -> tuple[WorkerProcess, Connection]:
@@ -96,19 +102,21 @@ def _serve(pipe: Connection, config: WorkerConfig, environment: dict[str, str]) 
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _lead_own_group()
     _exit_with_the_driver()
+    _print_to(output_path(config.output, worker_name(os.getpid())))
     torch.set_num_threads(1)
     device = torch.device(config.device)
     runner = JobRunner(create_registry(without=config.without), FolderStore(config.artifacts), device)
     runner.prepare(config.prepares, config.data)
     with contextlib.suppress(EOFError, OSError):  # the driver has closed the pipe
         pipe.send(Ready())
-        _run_jobs(pipe, runner, config.concurrent, device)
+        _run_jobs(pipe, runner, config, device)
 
 
-def _run_jobs(pipe: Connection, runner: JobRunner, concurrent: int, device: torch.device) -> None:
+def _run_jobs(pipe: Connection, runner: JobRunner, config: WorkerConfig, device: torch.device) -> None:
     """Run jobs until the pipe is closed; the driver sends no more of them than may take turns."""
-    in_progress: list[_JobInProgress] = []
+    in_progress: list[IsolatedJob] = []
     stop = threading.Event()
     has_failed = False  # a failure may damage the process, and so cause later failures
 
@@ -125,21 +133,31 @@ def _run_jobs(pipe: Connection, runner: JobRunner, concurrent: int, device: torc
             if isinstance(message, Stop):
                 stop.set()
                 continue
-            in_progress.append(_begin(message, runner, emit, stop.is_set))
-            if len(in_progress) > 1 or (concurrent > 1 and has_failed):
+            in_progress.append(IsolatedJob(message, runner, config.output, emit, stop.is_set))
+            if len(in_progress) > 1 or (config.concurrent > 1 and has_failed):
                 for job in in_progress:
                     job.ran_concurrently = True
         for job in list(in_progress):
-            if next(job.steps, job) is job:
+            if job.take_turn():
                 in_progress.remove(job)
 
 
-def _begin(
-    job: Job, runner: JobRunner, emit: Callable[[Event], None], should_stop: Callable[[], bool]
-) -> _JobInProgress:
-    begun = _JobInProgress(iter(()))
-    begun.steps = runner.steps(job, emit, lambda: begun.ran_concurrently, should_stop)
-    return begun
+def worker_name(pid: int) -> str:
+    """The name of the output file of a worker; it has what is printed outside jobs."""
+    return f"worker {pid}"
+
+
+def _print_to(path: Path) -> None:
+    """Send what this process prints to a file, also the stack of every thread if a signal kills it."""
+    file = create_output_file(path)
+    flush_output()
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)  # what is in a buffer is lost with a process that is killed
+    faulthandler.enable(2)
 
 
 def _exit_if_broken(device: torch.device) -> None:
@@ -149,6 +167,16 @@ def _exit_if_broken(device: torch.device) -> None:
             torch.cuda.synchronize(device)
         except Exception:
             os._exit(DEVICE_IS_BROKEN)
+
+
+def _lead_own_group() -> None:
+    """On Linux, lead a process group, which the driver kills as a whole, and die with the server that forked this.
+
+    The server dies with the driver. The kernel then kills this process also where native code never returns.
+    """
+    if sys.platform == "linux":
+        os.setpgid(0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _exit_with_the_driver() -> None:

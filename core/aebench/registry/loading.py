@@ -26,8 +26,8 @@ from aebench.contracts import (
 )
 from aebench.contracts.names import NAME_PATTERN, is_name
 from aebench.errors import AebenchError
-from aebench.registry.guard import StageError, guarded
-from aebench.registry.records import Origin, PluginFailure, Registered, Registry
+from aebench.registry.guard import Guard, StageError
+from aebench.registry.records import Origin, PluginFailure, Registered, Registry, SideEffect
 from aebench.registry.requirements import check_requirements
 
 ENTRY_POINT_GROUP = "aebench"
@@ -51,32 +51,44 @@ def create_registry(
 ) -> Registry:
     """Load every plugin and collect the records that it registers; a plugin that fails is listed in `failures`.
 
+    What plugins change for the whole process while they are loaded is undone and listed in `side_effects`.
+
     Args:
         entry_points: those to load; by default the installed ones in the group "aebench" that the environment variable
             AEBENCH_LOAD_PLUGINS selects (unset: all; empty: none; else a comma-separated list of distributions).
         without: plugins to leave out because they failed in another process.
     """
     failures: list[PluginFailure] = []
+    side_effects: list[SideEffect] = []
     if entry_points is None:
         entry_points, failures = _selected_entry_points()
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     collected: dict[str, dict[str, Registered[Any]]] = {hook: {} for hook in RECORD_OF_HOOK}
     for entry_point in entry_points:
-        distribution, version = _origin(entry_point)
+        distribution, _ = _origin(entry_point)
         if (distribution, entry_point.name) in without:
             continue
-        try:
-            found = _load(manager, entry_point, collected)
-        except StageError as error:
-            cause = error.__cause__
-            trace = "".join(traceback.format_exception(cause)) if cause is not None else ""
-            failures.append(PluginFailure(distribution, version, entry_point.name, error.stage, str(error), trace))
-        else:
+        failed: StageError | None = None
+        with Guard() as guard:
+            try:
+                found = _load(manager, entry_point, collected, guard)
+            except StageError as error:
+                failed = error
+        side_effects += [SideEffect(distribution, what) for what in guard.side_effects]
+        if failed is None:
             for hook, records in found.items():
                 collected[hook] |= records
+        else:
+            failures.append(_failure(entry_point, failed, guard.output))
     by_kind = {hook.removeprefix(HOOK_PREFIX): dict(sorted(collected[hook].items())) for hook in RECORD_OF_HOOK}
-    return Registry(**by_kind, failures=tuple(failures))
+    return Registry(**by_kind, failures=tuple(failures), side_effects=tuple(side_effects))
+
+
+def _failure(entry_point: importlib.metadata.EntryPoint, error: StageError, output: str) -> PluginFailure:
+    cause = error.__cause__
+    trace = "".join(traceback.format_exception(cause)) if cause is not None else ""
+    return PluginFailure(*_origin(entry_point), entry_point.name, error.stage, str(error), trace, output)
 
 
 def _selected_entry_points() -> tuple[list[importlib.metadata.EntryPoint], list[PluginFailure]]:
@@ -105,6 +117,7 @@ def _load(
     manager: pluggy.PluginManager,
     entry_point: importlib.metadata.EntryPoint,
     taken: Mapping[str, Mapping[str, Registered[Any]]],
+    guard: Guard,
 ) -> dict[str, dict[str, Registered[Any]]]:
     """Load and register one plugin and collect its records; unregister it if a stage fails.
 
@@ -112,18 +125,18 @@ def _load(
         StageError: a stage failed.
     """
     distribution, version = _origin(entry_point)
-    guarded("requirements", partial(check_requirements, entry_point))
-    plugin = guarded("load", entry_point.load)
+    guard("requirements", partial(check_requirements, entry_point))
+    plugin = guard("load", entry_point.load)
     name = f"{distribution}:{entry_point.name}"
     try:
-        guarded("register", partial(manager.register, plugin, name))
-        guarded("check", partial(_check_hooks, manager, plugin))
+        guard("register", partial(manager.register, plugin, name))
+        guard("check", partial(_check_hooks, manager, plugin))
 
         def collect() -> dict[str, dict[str, Registered[Any]]]:
             origin = (entry_point.module, distribution, version)
             return {hook: _collect(manager, plugin, hook, taken[hook], origin) for hook in RECORD_OF_HOOK}
 
-        return guarded("collect", collect)
+        return guard("collect", collect)
     except StageError:
         if manager.has_plugin(name):
             manager.unregister(name=name)

@@ -50,6 +50,7 @@ class PluginFailure:
             that the hooks return).
         message: what was wrong, in one line.
         traceback: of the exception behind it; empty if there was none.
+        output: what the plugin printed while it was loaded.
     """
 
     distribution: str
@@ -58,11 +59,20 @@ class PluginFailure:
     stage: str
     message: str
     traceback: str = ""
+    output: str = ""
+
+
+@dataclass(frozen=True)
+class SideEffect:
+    """What the plugins of a distribution changed for the whole process while they were loaded; it has been restored."""
+
+    distribution: str
+    what: str
 
 
 @dataclass(frozen=True)
 class Registry:
-    """All records by name, in alphabetical order, and the plugins that failed."""
+    """All records by name, in alphabetical order, the plugins that failed, and the side effects of loading."""
 
     autoencoders: Mapping[str, Registered[AutoencoderRecord]]
     tasks: Mapping[str, Registered[TaskRecord]]
@@ -72,11 +82,19 @@ class Registry:
     studies: Mapping[str, Registered[StudyRecord]] = field(default_factory=dict)
     unavailable: Mapping[str, Registered[UnavailableRecord]] = field(default_factory=dict)
     failures: tuple[PluginFailure, ...] = ()
+    side_effects: tuple[SideEffect, ...] = ()
 
     @property
     def broken(self) -> frozenset[Origin]:
         """The plugins that failed, for another process to leave out."""
         return frozenset((failure.distribution, failure.entry_point) for failure in self.failures)
+
+    def changed_by_loading(self) -> dict[str, list[str]]:
+        """By distribution, what its plugins changed for the whole process while they were loaded."""
+        changed: dict[str, list[str]] = {}
+        for side_effect in self.side_effects:
+            changed.setdefault(side_effect.distribution, []).append(side_effect.what)
+        return changed
 
     def autoencoder(self, name: str) -> Registered[AutoencoderRecord]:
         """The model of this name; raises AebenchError when there is none, or when it is unavailable."""

@@ -35,6 +35,7 @@ from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.registry.records import Registry
 from aebench.report.observer import RunObserver
 from aebench.runner.interrupt import Interrupt
+from aebench.runner.options import RunOptions
 from aebench.runner.recorder import Recorder
 from aebench.runner.resume import deliver_abandoned, open_journal
 
@@ -46,33 +47,6 @@ if TYPE_CHECKING:
     from aebench.tracking.writer import MatrixRun
 
 WAIT_SECONDS = 1.0  # between two looks at what another run has finished
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How to run. No option changes a result, except `device`: each kind of device has its own results.
-
-    Attributes:
-        device: auto, cpu, cuda or cuda:N.
-        jobs: concurrent trainings; None for the default of the device, see `allocate`.
-        data_dir: where data sets are kept.
-        work_dir: where a run keeps what must survive its death.
-        tracking_uri: None for MLFLOW_TRACKING_URI or MLflow's own default.
-        experiment: None for "aebench-<dataset>".
-        fresh: run every cell again, also those in the store.
-        cell_timeout: seconds that an evaluation, or one epoch of a training, may take.
-        checkpoint_every: seconds of work that a training may lose when its process dies.
-    """
-
-    device: str
-    jobs: int | None
-    data_dir: Path
-    work_dir: Path
-    tracking_uri: str | None
-    experiment: str | None
-    fresh: bool
-    cell_timeout: float
-    checkpoint_every: float
 
 
 @dataclass(frozen=True)
@@ -247,7 +221,9 @@ class _MatrixRunner:
         trainings = [job.spec for job in jobs if isinstance(job.spec, TrainingSpec)]
         self.progress.begin(self.matrix, trainings, cells, self.reused)
         config = WorkerConfig(artifacts.folder, inputs[DATA], str(self.device), self.registry.broken)
-        executor = LocalExecutor(config, allocate(self.device, slow_tasks, self.options.jobs))
+        executor = LocalExecutor(
+            config, allocate(self.device, slow_tasks, self.options.jobs), self.options.worker_bytes
+        )
         recorder = Recorder(
             jobs, self.matrix, self.registry, artifacts, checkpoints, target, self.progress, self.device
         )

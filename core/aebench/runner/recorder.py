@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +22,7 @@ from aebench.execution.events import (
     Started,
     Succeeded,
 )
+from aebench.execution.job_output import OUTPUT
 from aebench.execution.jobs import WEIGHTS, Job
 from aebench.planning.cells import CellResult, Status
 from aebench.planning.planner import Plan
@@ -99,6 +100,7 @@ class Recorder:
         elif (result := _cell_result(spec, event)) is not None:
             self.cells[result.status] += 1
             self._progress.cell_done(result)
+            self._show_notes(f"{spec.training.label} × {spec.key} · seed {spec.training.seed}", event)
         if isinstance(event, Succeeded | Failed):
             self._target.deliver()
 
@@ -106,10 +108,17 @@ class Recorder:
         if isinstance(spec, EvaluationSpec):
             result = _cell_result(spec, event)
             if result is not None:
-                files: Mapping[str, Ref] = event.artifacts if isinstance(event, Succeeded) else {}
-                self._target.record_cell(spec, result, files)
+                assert isinstance(event, Succeeded | Failed)
+                self._target.record_cell(spec, result, event.artifacts, event.notes)
         elif isinstance(event, Succeeded) and isinstance(event.result, TrainingResult):
-            self._target.record_training(spec, event.result, str(self._device), event.artifacts[WEIGHTS])
+            self._target.record_training(
+                spec,
+                event.result,
+                str(self._device),
+                event.artifacts[WEIGHTS],
+                event.artifacts.get(OUTPUT),
+                event.notes,
+            )
             self._checkpoints.discard(spec.hash)
 
     def _forward_training(self, spec: TrainingSpec, event: Event) -> None:
@@ -124,8 +133,14 @@ class Recorder:
                 self._progress.note(f"{spec.label}: {event.error}")
             case Succeeded(result=TrainingResult() as result):
                 self._progress.training_done(spec, result)
+                self._show_notes(f"{spec.label} · {spec.training_key} · seed {spec.seed}", event)
                 self.trained += 1
                 self._target.log_model(spec, self._rebuilt(spec, event.artifacts[WEIGHTS]))
+
+    def _show_notes(self, job: str, event: Event) -> None:
+        if isinstance(event, Succeeded | Failed):
+            for note in event.notes:
+                self._progress.note(f"note     {job}: {note}")
 
     def _rebuilt(self, spec: TrainingSpec, weights: Ref) -> Autoencoder | None:
         """The trained model in this process; None if the plugin's model cannot be built or cannot load its weights."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from aebench.execution.events import Cause, Event
+from aebench.execution.events import Event, Failed
 from aebench.execution.jobs import Job
 from aebench.execution.run_job import JobRunner
 
@@ -36,6 +36,6 @@ class InProcessExecutor:
     def stop(self) -> None:
         """No job is running: each has ended when `offer` returns."""
 
-    def cancel(self, job_id: str) -> Cause:
+    def cancel(self, job_id: str, reason: str) -> Failed:
         """There is nothing to end: a job has ended when `offer` returns."""
-        return Cause.PLUGIN
+        return Failed(job_id, reason)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from aebench.registry.side_effects import ProcessState, random_states, restore_random_states
 from aebench.testing.checks import expect
 
 UNUSUAL_SEED = 970_224_361
@@ -27,19 +28,11 @@ def no_global_randomness(what: str) -> Iterator[None]:
         Nonconformance: it does.
     """
 
-    def states() -> dict[str, object]:
-        name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
-        return {
-            "torch": torch.get_rng_state().numpy().tobytes(),
-            "numpy": (name, np.asarray(keys).tobytes(), *rest),
-            "random": random.getstate(),
-        }
-
     # No plugin seeds with this number, so seeding changes the state as much as drawing does.
     with seeded_global_generators(UNUSUAL_SEED):
-        before = states()
+        before = random_states()
         yield
-        after = states()
+        after = random_states()
     for library in before:
         expect(
             before[library] == after[library],
@@ -51,21 +44,19 @@ def no_global_randomness(what: str) -> Iterator[None]:
 @contextlib.contextmanager
 def seeded_global_generators(seed: int) -> Iterator[None]:
     """Seed the global generators with `seed` for the block, and restore their state after it."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+    before = random_states()
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        restore_random_states(before)
 
 
 @contextlib.contextmanager
 def no_leftovers(what: str) -> Iterator[None]:
-    """Check that the block prints nothing, writes no file and leaves no pyplot figure open.
+    """Check that the block prints nothing, writes no file, changes no global setting and leaves no pyplot figure open.
 
     Files are looked for in the working directory and in the temporary directory.
 
@@ -81,12 +72,16 @@ def no_leftovers(what: str) -> Iterator[None]:
         own_temporary.mkdir()
         tempfile.tempdir = str(own_temporary)
         os.chdir(own_working)
+        state = ProcessState()
+        changed: tuple[str, ...] = ()
         try:
             yield
         finally:
+            changed = state.restore()
             os.chdir(working)
             tempfile.tempdir = temporary
         written = sorted(path.name for root in (own_working, own_temporary) for path in root.rglob("*"))
+    expect(not changed, "the settings of the process to stay as they are", f"{what} changed {', '.join(changed)}")
     expect(not written, "no files", f"{what} wrote {', '.join(written)}")
     expect(not output.getvalue(), "nothing on stdout", f"{what} printed {output.getvalue()[:80]!r}")
     opened = _open_figures() - figures

@@ -5,11 +5,10 @@ A matrix is a parent run with one child run for each model and seed. A child hol
 
     params   model.*  train.*  likelihood.*  task.<task>.*
     metrics  <cell>.<metric>  time.<cell>  time.<cell>.pictures  train.<training>.<curve or total>
-    tags     cell.<cell>.{status, hash, reason, from_run, absent.<metric>}  <cell>.<metric> if it is not finite
-             training.<training>.{hash, weights, graph_fallback, model}
-    files    <cell with / for .>/<picture or table>  <cell with / for .>/error.txt  weights/<training>.safetensors
-
-`training.<training>.weights` is the SHA-256 of the weights; `model` is "logged", or says why the model is not.
+    tags     cell.<cell>.{status, hash, reason, from_run, notes, absent.<metric>}  <cell>.<metric> if it is not finite
+             training.<training>.{hash, weights, graph_fallback, model, notes}
+    files    <cell with / for .>/<picture or table>  <cell with / for .>/{error.txt, output.txt}
+             weights/<training>.safetensors  weights/<training>.output.txt
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -173,7 +172,7 @@ def training_metrics(spec: TrainingSpec, result: TrainingResult, now: int) -> li
 
 
 def training_tags(spec: TrainingSpec, result: TrainingResult, device: str, weights: str) -> dict[str, str]:
-    """Tags of a training whose model is not logged yet; `weights` is the SHA-256 of its weights."""
+    """Tags of a training with its weights' SHA-256; its model is not logged yet, see `model_logged_tags`."""
     prefix = f"training.{spec.training_key}"
     tags = {"device": device, **model_logged_tags(spec, "the run ended before it could be logged")}
     if result.graph_fallback:
@@ -194,8 +193,7 @@ def training_hashes(run: Run) -> dict[str, str]:
 
 def weights_digest(run: Run, training_key: str) -> str | None:
     """The SHA-256 of the weights of a training that a model's run holds; None where an old aebench wrote none."""
-    digest: str | None = run.data.tags.get(f"training.{training_key}.weights")
-    return digest
+    return run.data.tags.get(f"training.{training_key}.weights")  # type: ignore[no-any-return]
 
 
 def training_seconds(run: Run) -> float:
@@ -217,6 +215,11 @@ def cell_seconds(run: Run) -> dict[str, tuple[float, float]]:
 def weights_name(training_key: str) -> str:
     """File name of a training's weights in `WEIGHTS_FOLDER`."""
     return f"{training_key}.safetensors"
+
+
+def training_output_name(training_key: str) -> str:
+    """Name in `WEIGHTS_FOLDER` of the file with what a training printed."""
+    return f"{training_key}.output.txt"
 
 
 def cell_folder(key: str) -> str:
@@ -249,6 +252,12 @@ def cell_tags(hash: str, result: CellResult, from_run: str = "") -> dict[str, st
         tags[f"{prefix}.from_run"] = from_run
     tags = {tag: value[:LONGEST_TAG] for tag, value in tags.items()}
     return tags | {f"{prefix}.hash": hash, f"{prefix}.status": result.status.value}
+
+
+def notes_tags(spec: TrainingSpec | EvaluationSpec, notes: Sequence[str]) -> dict[str, str]:
+    """The tag with what a user should know about a training or an evaluation; nothing without notes."""
+    prefix = f"training.{spec.training_key}" if isinstance(spec, TrainingSpec) else f"cell.{spec.key}"
+    return {f"{prefix}.notes": "\n".join(notes)[:LONGEST_TAG]} if notes else {}
 
 
 def mean_metrics(task: str, means: Mapping[str, float]) -> tuple[dict[str, float], dict[str, str]]:

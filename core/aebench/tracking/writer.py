@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from types import TracebackType
@@ -117,7 +117,15 @@ class MatrixRun:
         """Record a cell that is `ok` in the store; its pictures stay in the run that computed it."""
         self._journal.append([self._reused(spec, stored)])
 
-    def record_training(self, spec: TrainingSpec, result: TrainingResult, device: str, weights: Ref) -> None:
+    def record_training(
+        self,
+        spec: TrainingSpec,
+        result: TrainingResult,
+        device: str,
+        weights: Ref,
+        output: Ref | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
         """Record a training: curves, totals and weights.
 
         Args:
@@ -125,12 +133,17 @@ class MatrixRun:
             result: how the training went.
             device: where, such as "cpu" or "cuda:0".
             weights: the model's weights as safetensors.
+            output: what the training printed; None if it printed nothing.
+            notes: what a user should know about it, a line each.
         """
+        files = [(schema.weights_name(spec.training_key), weights)]
+        if output is not None:
+            files.append((schema.training_output_name(spec.training_key), output))
         update = RunUpdate(
             self._child(spec).run_id,
             tuple(schema.training_metrics(spec, result, milliseconds())),
-            tags=schema.training_tags(spec, result, device, weights.digest),
-            files=files_in(schema.WEIGHTS_FOLDER, [(schema.weights_name(spec.training_key), weights)]),
+            tags=schema.notes_tags(spec, notes) | schema.training_tags(spec, result, device, weights.digest),
+            files=files_in(schema.WEIGHTS_FOLDER, files),
         )
         self._journal.append([update])
 
@@ -151,8 +164,10 @@ class MatrixRun:
             reason = log_model(run_id, spec, model, self._plan.dataset.input_shape, plugin)
         self._journal.append([RunUpdate(run_id, tags=schema.model_logged_tags(spec, reason))])
 
-    def record_cell(self, spec: EvaluationSpec, result: CellResult, files: Mapping[str, Ref]) -> None:
-        """Record a cell that was evaluated: its metrics, or why it failed, and its files by name."""
+    def record_cell(
+        self, spec: EvaluationSpec, result: CellResult, files: Mapping[str, Ref], notes: Sequence[str] = ()
+    ) -> None:
+        """Record a cell that was evaluated: its metrics, or why it failed, its files by name, and notes on it."""
         child = self._child(spec.training)
         contents = dict(files)
         if result.traceback:
@@ -162,8 +177,12 @@ class MatrixRun:
         else:
             child.failed = True
             update = RunUpdate(child.run_id, tags=schema.cell_tags(spec.hash, result))
-        folder = schema.cell_folder(spec.key)
-        self._journal.append([self._ended(spec, replace(update, files=files_in(folder, contents.items())))])
+        update = replace(
+            update,
+            tags=schema.notes_tags(spec, notes) | dict(update.tags),
+            files=files_in(schema.cell_folder(spec.key), contents.items()),
+        )
+        self._journal.append([self._ended(spec, update)])
 
     def _skipped(self, spec: EvaluationSpec) -> RunUpdate:
         result = CellResult.of(spec, Status.SKIPPED, reason=spec.skip or "")

@@ -162,7 +162,7 @@ def stages_within(model: Autoencoder, epochs: int) -> tuple[Stage, ...]:
 
 
 def fit_in_closed_form(fit: Fit, train: Split, noise: Generator) -> None:
-    """Call the `fit` of a stage on all training images.
+    """Call the `fit` of a stage on a copy of all training images, which it may change.
 
     Raises:
         BudgetExceeded: it takes optimiser steps.
@@ -176,7 +176,7 @@ def fit_in_closed_form(fit: Fit, train: Split, noise: Generator) -> None:
     hook = register_optimizer_step_post_hook(count)
     try:
         with torch.no_grad():
-            fit(train.images, noise)
+            fit(train.images.clone(), noise)
     finally:
         hook.remove()
     if steps:

@@ -10,8 +10,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from aebench.contracts import OptimizerSpec, Split, Update
+from aebench.contracts import Loss, OptimizerSpec, Split, Update
 from aebench.contracts.stages import UpdateLoss
+from aebench.errors import AebenchError
 from aebench.training.optimizers import build_optimizer, set_learning_rate
 from aebench.training.precision import arithmetic
 
@@ -55,11 +56,11 @@ class Step:
         return [update.optimizer for update in self._updates]
 
     def __call__(self, index: Tensor) -> None:
-        """One step on the images at `index`, (B,) int64 on the device."""
+        """One step on the images at `index`, (B,) int64 on the device; see `checked_loss` for what it raises."""
         x = self._train.x(index)
         for update, sums in zip(self._updates, self.sums, strict=True):
             with arithmetic(self._precision, sums.device):
-                loss = update.loss(x, self.noise)
+                loss = checked_loss(update.loss, update.loss(x, self.noise))
             update.optimizer.zero_grad(set_to_none=True)
             # Only the update's own parameters: its loss may depend on others, such as those of a discriminator.
             loss.total.backward(inputs=update.parameters)
@@ -80,6 +81,26 @@ class Step:
         """Restore what `state_dict` returned."""
         for update, state in zip(self._updates, states, strict=True):
             update.optimizer.load_state_dict(state)
+
+
+def checked_loss(by: UpdateLoss, loss: Any) -> Loss:
+    """What the loss function `by` has returned, if it is a Loss of scalars.
+
+    Raises:
+        AebenchError: it is something else.
+    """
+    if not isinstance(loss, Loss):
+        raise AebenchError(f"{_name(by)} returned a value of type {type(loss).__name__}, a Loss is expected")
+    for part in ("total", "reconstruction", "penalty"):
+        value = getattr(loss, part)
+        if not isinstance(value, Tensor) or value.dim():
+            found = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"of type {type(value).__name__}"
+            raise AebenchError(f"{_name(by)} returned a Loss whose {part} is {found}, a scalar tensor is expected")
+    return loss
+
+
+def _name(function: UpdateLoss) -> str:
+    return str(getattr(function, "__qualname__", function))
 
 
 def _prepare(update: Update, default: OptimizerSpec) -> _Update:
