@@ -153,7 +153,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List models, tasks, data sets, backbones, samplers, studies, unavailable models and failed plugins."""
-    from aebench.report.listing import as_tables
+    from aebench.report.listing import as_tables, describe_registry
 
     registry = load_plugins(quiet=True)
     description = describe_registry(registry)
