@@ -132,5 +132,5 @@ def handles(pid: int, signum: signal.Signals) -> bool:
 
 def files_below(folder: Path) -> list[str]:
     """Files that are not lock files."""
-    paths = (path for path in folder.rglob("*") if not path.is_dir() and path.name != "lock")
+    paths = (path for path in folder.rglob("*") if not path.is_dir() and path.name not in ("lock", ".lock"))
     return sorted(str(path.relative_to(folder)) for path in paths)

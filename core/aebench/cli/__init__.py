@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
 from aebench.cli.commands import FAILED, app
 from aebench.cli.output import print_error
+from aebench.cli.signals import StopSignals
 from aebench.errors import AebenchError
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
@@ -24,8 +24,18 @@ def main() -> NoReturn:
     The process ends without Python's teardown of objects, which takes half a second with PyTorch and makes some
     libraries report leaks. Exit handlers still run, and output is flushed.
     """
-    signal.signal(signal.SIGTERM, _terminate)
-    code = execute()
+    signals = StopSignals()
+    signals.install()
+    try:
+        code = execute()
+        signals.ignore()
+    except BaseException:
+        signals.ignore()
+        if signals.received is None:
+            raise  # a bug
+        code = FAILED
+    if signals.received is not None and code:
+        code = signals.exit_code
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -52,8 +62,3 @@ def execute() -> int:
         print_error(code)
         return FAILED
     return code or 0
-
-
-def _terminate(signum: int, frame: Any) -> NoReturn:
-    """Handle SIGTERM as an exception, so that runs are closed and workers are ended."""
-    sys.exit(128 + signum)
