@@ -1,4 +1,4 @@
-"""Turns SIGINT and SIGTERM into exceptions, and remembers them: code that is interrupted may swallow an exception."""
+"""Turns SIGINT, SIGTERM and SIGHUP into exceptions, and remembers them: code that is interrupted may swallow an exception."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 import threading
 from typing import Any, NoReturn
 
+# SIGHUP says that the terminal was closed.
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 EXIT_CODE_OF_SIGNAL_0 = 128  # a shell's convention; the number of the signal is added
 
 
@@ -25,15 +27,15 @@ class StopSignals:
         self.received: signal.Signals | None = None
 
     def install(self) -> None:
-        """Handle the signals; SIGINT only if it is not ignored, as it is in the background of a shell."""
-        signal.signal(signal.SIGTERM, self._raise)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._raise)
+        """Handle the signals that are not ignored, as SIGINT is in the background of a shell, and SIGHUP by nohup."""
+        for signum in STOP_SIGNALS:
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                signal.signal(signum, self._raise)
         sys.unraisablehook = self._handle_unraisable
 
     def ignore(self) -> None:
         """Ignore the signals from now on: the program is about to end."""
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in STOP_SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
 
     @property
