@@ -18,7 +18,7 @@ from tests.soak.observing import Cell, Matrix
 CONFIG = """
 models: [plain, noisy]
 tasks: [count, again, rotated]
-training: {epochs: 80}
+training: {epochs: 40}
 profiles: {anomaly: {latent_dim: 2, held_out: [1, 2]}}
 """
 COMMAND = [
@@ -34,7 +34,7 @@ COMMAND = [
 STOPPING_SECONDS = 120.0  # within which a run that is told to stop has ended
 KILLS = ("SIGKILL of the driver", "SIGKILL of the group", "SIGTERM", "SIGINT", "SIGINT twice")
 WORKER = "SIGKILL of a worker"
-WORKERS_PER_RUN = 8  # so many times more probable than each other kind
+WORKERS_PER_RUN = 6  # that are killed at most
 SECONDS_BETWEEN_WORKERS = 1.5  # at most
 CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGINT twice": 130}
 
@@ -176,29 +176,30 @@ class Round:
             self._note_finished()
 
     def _disturb(self, process: subprocess.Popen[bytes]) -> tuple[str, bool]:
-        """Kill the run at a random moment; returns how, and whether aebench had taken over the signals by then.
+        """Kill workers at random moments, then the run; return how, and whether aebench had taken over the signals.
 
-        A run that is not killed gives an empty name. Workers are killed on the way; a job that loses two of them fails,
-        and the next run does it again.
+        A run that ends by itself gives an empty name. A job that loses two workers fails; the next run does it again.
         """
-        self._killed_workers = 0
-        kinds = [*KILLS, *[WORKER] * WORKERS_PER_RUN]
-        longest = 1.1 * self._expected.seconds_after(len(self._finished))
-        while self._tally.total < self._kills and time.monotonic() < self._end:
-            kind = self._chance.choice(kinds)
-            if _ends_within(process, self._chance.uniform(0, longest)):
-                break
-            if kind != WORKER:
-                has_begun = observing.handles(process.pid, signal.SIGTERM)
-                self._kill(process, kind)
-                self._tally.kills[kind] += 1
-                return kind, has_begun
-            if workers := observing.workers(process.pid):
+        kind, self._killed_workers = self._chance.choice(KILLS), 0
+        moment = time.monotonic() + self._chance.uniform(0, 1.1 * self._expected.seconds_after(len(self._finished)))
+        while (left := moment - time.monotonic()) > 0:
+            if _ends_within(process, min(left, self._chance.uniform(0, SECONDS_BETWEEN_WORKERS))):
+                return "", True
+            workers = observing.workers(process.pid)
+            if workers and self._killed_workers < WORKERS_PER_RUN and self._goes_on():
                 self._chance.choice(workers).kill()
-                self._tally.kills[kind] += 1
+                self._tally.kills[WORKER] += 1
                 self._killed_workers += 1
-                longest = SECONDS_BETWEEN_WORKERS
-        return "", True
+        if not self._goes_on():
+            return "", True
+        has_begun = observing.handles(process.pid, signal.SIGTERM)
+        self._kill(process, kind)
+        self._tally.kills[kind] += 1
+        return kind, has_begun
+
+    def _goes_on(self) -> bool:
+        """Whether there are more kills to do, and the time is not over."""
+        return self._tally.total < self._kills and time.monotonic() < self._end
 
     def _kill(self, process: subprocess.Popen[bytes], kind: str) -> None:
         if kind == "SIGKILL of the group":
