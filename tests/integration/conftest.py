@@ -83,9 +83,9 @@ class Home:
 
 @pytest.fixture(scope="session", autouse=True)
 def _work_folder() -> Iterator[None]:
-    """The work folder of all runs; nothing but locks may be left in it."""
+    """The work folder of all runs; no run may leave anything in it but checkpoints."""
     yield
-    left = [path for path in WORK.rglob("*") if path.is_file() and path.name != "lock"]
+    left = [*WORK.glob("runs/*")]
     shutil.rmtree(WORK, ignore_errors=True)
     assert left == []
 

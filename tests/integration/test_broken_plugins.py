@@ -61,7 +61,7 @@ def test_a_model_that_fails_in_a_job_costs_only_its_own_cells(venv, listings, tm
         "fails_in_build": "training: ValueError: cannot be built",
         "fails_in_training": "training: ValueError: cannot be trained",
         "becomes_nan": "training: the training loss became nan in epoch 1",
-        "runs_out_of_memory": "training: OutOfMemoryError: CUDA out of memory.",
+        "runs_out_of_memory": "training: out of memory: ",
         "exits_in_training": "training: SystemExit: 3",
         "hangs_in_training": "training: timed out after 20 s",
         "trains_too_long": "training: the stages of the model ask for 10 epochs, the budget is 1",

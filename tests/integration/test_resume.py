@@ -52,9 +52,12 @@ def plugin(distribution):
 
 @pytest.fixture
 def interrupted(home, plugin):
-    """interrupted(signal): a run that is stopped when all of `shallow` is stored and `held` is being trained."""
+    """interrupted(signal, ...): a run that is stopped when all of `shallow` is stored and `held` is being trained.
 
-    def interrupted(stop):
+    `held` is released when the first of several signals has been sent, unless there are two.
+    """
+
+    def interrupted(*stops):
         (home.path / "hold").touch()
         with (home.path / "log").open("w") as log:
             process = subprocess.Popen(
@@ -69,20 +72,31 @@ def interrupted(home, plugin):
         _wait_until(lambda: "shallow × interpolation" in (home.path / "log").read_text())
         _wait_until(lambda: any(run.data.tags.get("cell.interpolation.status") == "ok" for run in _runs(home)))
         workers = psutil.Process(process.pid).children(recursive=True)
-        os.kill(process.pid, stop)
-        code = process.wait(30)
+        for stop in stops:
+            os.kill(process.pid, stop)
+            if stop == signal.SIGINT and stops == (stop,):
+                (home.path / "hold").unlink()
+            elif stops.count(stop) > 1:
+                _wait_until(lambda: "another Ctrl-C stops at once" in (home.path / "log").read_text())
+        try:
+            code = process.wait(60)
+        finally:
+            process.kill()
         _, alive = psutil.wait_procs(workers, timeout=30)
         assert alive == []
-        (home.path / "hold").unlink()
+        (home.path / "hold").unlink(missing_ok=True)
         return code
 
     return interrupted
 
 
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_closes_every_run(interrupted, home, stop, code):
-    assert interrupted(stop) == code
-    assert ("the same command resumes the run" in (home.path / "log").read_text()) == (stop == signal.SIGINT)
+@pytest.mark.parametrize(
+    ("stops", "code"),
+    [((signal.SIGTERM,), 143), ((signal.SIGINT,), 130), ((signal.SIGINT, signal.SIGINT), 130), ((signal.SIGHUP,), 129)],
+)
+def test_a_signal_closes_every_run(interrupted, home, stops, code):
+    assert interrupted(*stops) == code
+    assert ("the same command resumes the run" in (home.path / "log").read_text()) == (stops[0] == signal.SIGINT)
     runs = _runs(home)
     statuses = {run.data.tags.get("model", "parent"): run.info.status for run in runs if run.info.status != "FINISHED"}
     assert statuses == {"parent": "KILLED", "held": "KILLED"}

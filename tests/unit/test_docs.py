@@ -70,3 +70,13 @@ def test_the_example_of_the_data_page_is_valid(registry, tmp_path):
     (example,) = re.findall(r"```yaml\n(.*?)```", DATA_PAGE, re.DOTALL)
     (tmp_path / "bench.yaml").write_text(example)
     assert load_benchmark(registry, tmp_path / "bench.yaml").dataset.params.size == 64
+
+
+def test_the_tests_that_the_reliability_page_names_exist():
+    files = {file.name: file.read_text() for file in DOCS.parent.glob("tests/*/test_*.py")}
+    page = (DOCS / "reliability.md").read_text()
+    named_files = set(re.findall(r"test_\w+\.py", page))
+    assert len(named_files) > 10
+    assert named_files <= files.keys()
+    defined = set(re.findall(r"^def (test_\w+)", "\n".join(files.values()), re.MULTILINE))
+    assert set(re.findall(r"`(?:test_\w+\.py)?(?:::)?(test_\w+)`", page)) <= defined

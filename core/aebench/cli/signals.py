@@ -1,4 +1,4 @@
-"""Turns SIGINT, SIGTERM and SIGHUP into exceptions, and remembers them: code that is interrupted may swallow an exception."""
+"""Turns SIGINT, SIGTERM and SIGHUP into exceptions, and remembers them: exceptions can be swallowed."""
 
 from __future__ import annotations
 
