@@ -70,15 +70,15 @@ class Journal:
 
     def _write(self, values: Iterable[dict[str, Any]], durable: bool) -> None:
         lines = b"".join(_line(value) for value in values)
-        with self._file.open("ab") as file:
+        with self._file.open("ab", buffering=0) as file:  # a buffer would be written after a failure, too
             size = file.tell()
             try:
-                file.write(lines)
-                file.flush()
+                while lines:
+                    lines = lines[file.write(lines) :]
                 if durable:
                     os.fsync(file.fileno())
             except BaseException:
-                os.truncate(self._file, size)
+                file.truncate(size)
                 raise
 
     def _read(self) -> None:
