@@ -105,6 +105,25 @@ def test_an_update_that_is_delivered_twice_is_there_once(mlflow_store, new_exper
     assert [file.path for file in client.list_artifacts(run_id, "folder")] == ["folder/file"]
 
 
+def test_a_journal_whose_disk_is_full_for_a_while_is_waited_for(open_journal, tmp_path):
+    journal, notes = open_journal(), []
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def note(line):
+        notes.append(line)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)  # somebody makes room
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "journal").stat().st_size, before[1]))
+    try:
+        Delivery(journal, Applied(fails=0), "uri", note).append(_updates(journal))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert len(notes) == 1
+    assert "trying again" in notes[0]
+    assert len(open_journal()) == 3
+
+
 class Applied:
     """Applies updates; those before `answers` fail with a locked database, and those of run `b` are refused."""
 

@@ -176,7 +176,7 @@ def test_an_interruption_while_runs_are_opened_leaves_none_open(
 
     name, experiment_id = new_experiment()
     store = Store(mlflow_store, name)
-    target = MatrixRun(Interrupted(client, experiment_id), rotation, journal, store.delivery(journal))
+    target = MatrixRun(Interrupted(client, experiment_id), rotation, store.delivery(journal))
     with pytest.raises(KeyboardInterrupt):
         target.__enter__()
     assert set(status_of(target.parent_id).values()) == {"KILLED"}
@@ -291,7 +291,7 @@ def test_what_exceeds_a_batch_is_recorded_whole(mlflow_store, new_experiment, cl
     absent = {f"metric_{number}": "too few" for number in range(150)}
     strict = AsStrictAsAServer(mlflow_store)
     delivery = Delivery(journal, lambda update: apply_update(strict, update, journal.artifacts), mlflow_store, print)
-    with MatrixRun(Runs(strict, experiment_id), rotation, journal, delivery) as target:
+    with MatrixRun(Runs(strict, experiment_id), rotation, delivery) as target:
         weights = journal.artifacts.put(b"weights")
         target.record_training(training, TrainingResult(epochs, 1.5, 100, 10, 5), "cpu", weights)
         target.record_cell(spec, CellResult.of(spec, Status.OK, absent=absent), {})

@@ -38,5 +38,5 @@ class RunObserver(Protocol):
     def cell_done(self, result: CellResult) -> None: ...
 
     def note(self, line: str) -> None:
-        """Print one line of text."""
+        """Print one line of text; may be called from another thread."""
         ...

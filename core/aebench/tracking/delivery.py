@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
 from mlflow import MlflowClient
@@ -93,21 +93,43 @@ class Outage:
 
 
 class Delivery:
-    """Delivers the updates of a journal in their order.
+    """Keeps updates in a journal, and delivers them in their order; one thread may append while another delivers.
 
     Args:
         journal: what is to be delivered.
         apply: writes one update to the store.
         uri: of the store, for messages.
         note: prints a line.
+
+    Attributes:
+        artifacts: what updates refer to.
     """
 
     def __init__(self, journal: Journal, apply: Callable[[RunUpdate], None], uri: str, note: Note) -> None:
+        self.artifacts = journal.artifacts
         self._journal = journal
         self._apply = apply
         self._note = note
         self._outage = Outage(uri, note)
         self._next_attempt = 0.0
+
+    def append(self, updates: Iterable[RunUpdate]) -> None:
+        """Write updates to the journal; wait if its disk is full.
+
+        Raises:
+            AebenchError: it could not be written for the time limit, see `patience`.
+        """
+        updates, began = list(updates), time.monotonic()
+        while True:
+            try:
+                return self._journal.append(updates)
+            except OSError as error:
+                waited = time.monotonic() - began
+                if waited >= patience():
+                    raise AebenchError(f"results cannot be kept in the work folder: {one_line(error)}") from error
+                if waited < FIRST_PAUSE:
+                    self._note(f"results cannot be kept in the work folder, trying again: {one_line(error)}")
+                time.sleep(FIRST_PAUSE)
 
     def attempt(self, force: bool = False) -> bool:
         """Deliver what can be delivered now; return whether nothing is left.

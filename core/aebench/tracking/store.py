@@ -125,9 +125,9 @@ class Store:
         runs = Runs(self._client, experiment.experiment_id)
         newest, delivery = None if new else self._newest_parent(), self.delivery(journal)
         if newest is None or not _is_of(plan, newest) or newest.info.status == "RUNNING":
-            return MatrixRun(runs, plan, journal, delivery)
+            return MatrixRun(runs, plan, delivery)
         children = {schema.row_of(run): run.info.run_id for run in self._children(newest)}
-        return MatrixRun(runs, plan, journal, delivery, newest.info.run_id, children)
+        return MatrixRun(runs, plan, delivery, newest.info.run_id, children)
 
     @property
     def _existing(self) -> Experiment | None:

@@ -17,7 +17,6 @@ from aebench.planning.specs import EvaluationSpec, TrainingSpec
 from aebench.results.description import describe
 from aebench.tracking import schema
 from aebench.tracking.delivery import Delivery
-from aebench.tracking.journal import Journal
 from aebench.tracking.model_export import log_model
 from aebench.tracking.runs import Runs
 from aebench.tracking.schema import StoredCell
@@ -37,8 +36,7 @@ class MatrixRun:
     Args:
         runs: of the experiment.
         plan: the matrix.
-        journal: keeps what is recorded.
-        delivery: delivers the journal.
+        delivery: keeps what is recorded, and delivers it.
         parent_id: the parent run of the same matrix, to go on with; empty for a new one.
         children: the runs that are there already, by row.
 
@@ -50,7 +48,6 @@ class MatrixRun:
         self,
         runs: Runs,
         plan: Plan,
-        journal: Journal,
         delivery: Delivery,
         parent_id: str = "",
         children: Mapping[Row, str] | None = None,
@@ -58,7 +55,6 @@ class MatrixRun:
         self.parent_id = parent_id
         self._runs = runs
         self._plan = plan
-        self._journal = journal
         self._delivery = delivery
         self._children = {row: _Child(run_id) for row, run_id in (children or {}).items()}
         self._rotation_means = RotationMeans(plan)
@@ -79,7 +75,7 @@ class MatrixRun:
             end = RunEnd.FAILED if failed else RunEnd.FINISHED
         else:
             end = RunEnd.FAILED if issubclass(kind, Exception) else RunEnd.KILLED
-        self._journal.append([RunUpdate(run_id, end=end) for run_id in sorted(self._runs.open)])
+        self._delivery.append([RunUpdate(run_id, end=end) for run_id in sorted(self._runs.open)])
         self._runs.open.clear()
         if kind is None:
             self._delivery.finish()
@@ -101,7 +97,7 @@ class MatrixRun:
     def record_reference_classifier(self, accuracy: float) -> None:
         """Record the test accuracy of the reference classifier, in 0..1."""
         metrics = metrics_now({schema.REFERENCE_CLASSIFIER_ACCURACY: accuracy})
-        self._journal.append([RunUpdate(self.parent_id, tuple(metrics))])
+        self._delivery.append([RunUpdate(self.parent_id, tuple(metrics))])
 
     def record_known(self, stored: Mapping[str, StoredCell]) -> None:
         """Record all cells that are skipped, and those that are `ok` in the store, by their hashes."""
@@ -111,11 +107,11 @@ class MatrixRun:
                 updates.append(self._skipped(cell))
             elif cell.hash in stored:
                 updates.append(self._reused(cell, stored[cell.hash]))
-        self._journal.append(updates)
+        self._delivery.append(updates)
 
     def record_reused(self, spec: EvaluationSpec, stored: StoredCell) -> None:
         """Record a cell that is `ok` in the store; its pictures stay in the run that computed it."""
-        self._journal.append([self._reused(spec, stored)])
+        self._delivery.append([self._reused(spec, stored)])
 
     def record_training(
         self,
@@ -145,7 +141,7 @@ class MatrixRun:
             tags=schema.notes_tags(spec, notes) | schema.training_tags(spec, result, device, weights.digest),
             files=files_in(schema.WEIGHTS_FOLDER, files),
         )
-        self._journal.append([update])
+        self._delivery.append([update])
 
     def log_model(self, spec: TrainingSpec, model: Autoencoder | None) -> None:
         """Log a trained model, if it can be exported, and record otherwise why not.
@@ -162,7 +158,7 @@ class MatrixRun:
         else:
             plugin = next(row.plugin for row in self._plan.models if row.label == spec.label)
             reason = log_model(run_id, spec, model, self._plan.dataset.input_shape, plugin)
-        self._journal.append([RunUpdate(run_id, tags=schema.model_logged_tags(spec, reason))])
+        self._delivery.append([RunUpdate(run_id, tags=schema.model_logged_tags(spec, reason))])
 
     def record_cell(
         self, spec: EvaluationSpec, result: CellResult, files: Mapping[str, Ref], notes: Sequence[str] = ()
@@ -171,7 +167,7 @@ class MatrixRun:
         child = self._child(spec.training)
         contents = dict(files)
         if result.traceback:
-            contents[schema.ERROR_FILE] = self._journal.artifacts.put(result.traceback.encode())
+            contents[schema.ERROR_FILE] = self._delivery.artifacts.put(result.traceback.encode())
         if result.status is Status.OK:
             update = self._ok(spec, result)
         else:
@@ -182,7 +178,7 @@ class MatrixRun:
             tags=schema.notes_tags(spec, notes) | dict(update.tags),
             files=files_in(schema.cell_folder(spec.key), contents.items()),
         )
-        self._journal.append([self._ended(spec, update)])
+        self._delivery.append([self._ended(spec, update)])
 
     def _skipped(self, spec: EvaluationSpec) -> RunUpdate:
         result = CellResult.of(spec, Status.SKIPPED, reason=spec.skip or "")
