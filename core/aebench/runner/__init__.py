@@ -101,13 +101,13 @@ def run(
 
     silence()
     work = WorkFolder(options.work_dir)
-    with work.locked():
-        create_database(store_uri(options.tracking_uri))
     experiment = options.experiment or f"aebench-{benchmark.dataset.record.name}"
-    store = Store(options.tracking_uri, experiment, progress.note)
-    deliver_abandoned(work, store, progress.note)
-    store.close_dead_runs()
     with work.new_run() as folder:
+        with work.locked():
+            create_database(store_uri(options.tracking_uri))
+        store = Store(options.tracking_uri, experiment, progress.note)
+        deliver_abandoned(work, store, progress.note)
+        store.close_dead_runs()
         journal = open_journal(folder, store.identity)
         matrix_runner = _MatrixRunner(matrix, data, device, registry, options, progress, work, folder, store, journal)
         try:
