@@ -7,11 +7,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ErrorCode
 from sqlalchemy.exc import OperationalError
 
 from aebench.errors import AebenchError
 from aebench.execution.artifacts import FolderStore
-from aebench.tracking.delivery import Delivery, StoreUnavailable, is_temporary
+from aebench.tracking.delivery import Delivery, StoreUnavailable, is_refused, is_temporary
 from aebench.tracking.journal import Journal
 from aebench.tracking.runs import apply_update
 from aebench.tracking.updates import RunEnd, RunUpdate
@@ -127,8 +128,9 @@ def test_a_journal_whose_disk_is_full_for_a_while_is_waited_for(open_journal, tm
 class Applied:
     """Applies updates; those before `answers` fail with a locked database, and those of run `b` are refused."""
 
-    def __init__(self, fails):
+    def __init__(self, fails, code="RESOURCE_DOES_NOT_EXIST"):
         self.fails = fails
+        self.code = ErrorCode.Value(code)
         self.run_ids = []
 
     def __call__(self, update):
@@ -136,7 +138,7 @@ class Applied:
             self.fails -= 1
             raise OperationalError("insert", None, Exception("database is locked"))
         if update.run_id == "b":
-            raise MlflowException("the run was deleted", error_code=3)
+            raise MlflowException("the run was deleted", error_code=self.code)
         self.run_ids.append(update.run_id)
 
 
@@ -146,7 +148,25 @@ def test_an_update_that_the_store_refuses_does_not_keep_the_others_from_it(open_
     Delivery(journal, apply, "uri", notes.append).finish()
     assert apply.run_ids == ["a", "c"]
     assert len(notes) == 1
-    assert "run b cannot be stored" in notes[0]
+    assert "run b was deleted" in notes[0]
+
+
+def test_an_error_that_waiting_does_not_mend_keeps_the_journal(open_journal):
+    """Such as a login that has expired."""
+    journal, apply = open_journal(), Applied(fails=0, code="PERMISSION_DENIED")
+    journal.append(_updates(journal))
+    with pytest.raises(AebenchError, match="refuses a result: the run was deleted; 2 results are kept in"):
+        Delivery(journal, apply, "uri", print).finish()
+    assert apply.run_ids == ["a"]
+    assert len(open_journal()) == 2
+
+
+def test_a_journal_of_another_version_is_one_error(open_journal, tmp_path, monkeypatch):
+    monkeypatch.setattr("aebench.tracking.journal.LAYOUT", 99)
+    open_journal()
+    monkeypatch.undo()
+    with pytest.raises(AebenchError, match="written by another version of aebench"):
+        open_journal()
 
 
 def test_a_store_that_does_not_answer_is_tried_again(open_journal):
@@ -182,6 +202,17 @@ def test_what_a_full_disk_or_a_read_only_database_raises_is_temporary(tmp_path, 
         read_only.create_experiment("new")
     assert is_temporary(caught.value)
     assert is_temporary(OSError(28, "No space left on device"))
+    client = MlflowClient(mlflow_store)
     with pytest.raises(MlflowException) as caught:
-        MlflowClient(mlflow_store).get_run("0" * 32)
+        client.get_run("0" * 32)
     assert not is_temporary(caught.value)
+    assert is_refused(caught.value)
+
+
+def test_what_a_deleted_run_raises_is_a_refusal(mlflow_store, new_experiment, open_journal):
+    client = MlflowClient(mlflow_store)
+    run_id = client.create_run(new_experiment()[1]).info.run_id
+    client.delete_run(run_id)
+    with pytest.raises(MlflowException) as caught:
+        apply_update(client, RunUpdate(run_id, tags={"a": "b"}), open_journal().artifacts)
+    assert is_refused(caught.value)

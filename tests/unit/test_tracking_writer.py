@@ -77,6 +77,10 @@ def _record_and_raise(target, spec, result, error):
         raise error
 
 
+def _not_loading():
+    raise RuntimeError("does not load its weights")
+
+
 def _row(spec):
     return spec.training.label, spec.training.seed
 
@@ -267,7 +271,7 @@ def test_a_training_is_recorded_with_its_weights(open_store, client, rotation, j
     training = rotation.trainings[0]
     with open_store().open_matrix(rotation, journal, new=False) as target:
         target.record_training(training, RESULT, "cpu", journal.artifacts.put(b"weights"))
-        target.log_model(training, None)
+        target.log_model(training, _not_loading)
     run = _run_of(client, target.parent_id, rotation.cells[0])
     key = training.training_key
     for name in ("seconds", "images_seen", "optimizer_steps", "parameters"):
@@ -326,7 +330,7 @@ def test_a_model_that_cannot_be_exported_says_so_and_costs_nothing(open_store, c
     with open_store().open_matrix(rotation, journal, new=False) as target:
         model = Unexportable(ModelSpec(rotation.dataset.input_shape, 2, Params(), DENSE, Bernoulli())).eval()
         target.record_training(training, RESULT, "cpu", journal.artifacts.put(b"weights"))
-        target.log_model(training, model)
+        target.log_model(training, lambda: model)
     tags = _run_of(client, target.parent_id, rotation.cells[0]).data.tags
     assert "not in an export" in tags[f"training.{training.training_key}.model"]
     assert tags[f"training.{training.training_key}.hash"] == training.hash
@@ -340,7 +344,7 @@ def test_an_exported_model_loads_without_its_plugin(open_store, client, rotation
     with open_store().open_matrix(rotation, journal, new=False) as target:
         model = build("shallow").eval()
         target.record_training(training, RESULT, "cpu", journal.artifacts.put(b"weights"))
-        target.log_model(training, model)
+        target.log_model(training, lambda: model)
     run = _run_of(client, target.parent_id, rotation.cells[0])
     assert run.data.tags[f"training.{training.training_key}.model"] == "logged"
     (logged,) = client.search_logged_models([run.info.experiment_id])

@@ -61,6 +61,7 @@ class FolderStore:
             try:
                 part.write(content)
                 part.flush()
+                os.fsync(part.fileno())  # the journal, which outlives a power failure, refers to it
             except OSError:  # such as a full disk
                 os.unlink(part.name)
                 raise

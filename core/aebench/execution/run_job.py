@@ -168,7 +168,7 @@ class JobRunner:
         """Store a checkpoint; where that is not possible, such as on a full disk, the training goes on without."""
         try:
             ref = self.artifacts.put(save_trainer(trainer, job.spec.hash))
-        except OSError as error:
+        except Exception as error:  # a checkpoint must not cost the training
             emit(CheckpointFailed(job.id, f"a checkpoint cannot be written: {one_line(error)}"))
         else:
             emit(Checkpointed(job.id, ref, trainer.epochs_done))

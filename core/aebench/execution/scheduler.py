@@ -87,9 +87,12 @@ class Scheduler:
                     for job in self._executor.offer(self._ready):
                         self._ready.remove(job)
                         self._running[job.id] = job
-                for event in self._executor.events(self._wait_seconds()):
+                events = self._executor.events(self._wait_seconds())
+                received = time.monotonic()
+                for event in events:
                     yield from self._handle(event)
-                yield from self._cancel_overdue()
+                if time.monotonic() - received < LONGEST_WAIT:  # else more events may have arrived meanwhile
+                    yield from self._cancel_overdue()
 
     def _make_ready(self, job: Job) -> None:
         self._waiting.pop(job.id, None)

@@ -104,7 +104,7 @@ class WorkFolder:
     """The folder in which all runs of one user keep what must survive them.
 
     Args:
-        root: created if it does not exist, for this user alone.
+        root: created if it does not exist; what is made in it is for this user alone.
 
     Raises:
         AebenchError: it cannot be created or written, or belongs to another user.
@@ -115,8 +115,8 @@ class WorkFolder:
         self.checkpoints = root / "checkpoints"
         self._runs = root / "runs"
         try:
-            self._runs.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-            root.chmod(PRIVATE)
+            root.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            self._runs.mkdir(mode=PRIVATE, exist_ok=True)
             self._lock = FileLock(root / "lock")
             with self._lock:
                 pass
@@ -161,7 +161,7 @@ class WorkFolder:
 
         Args:
             run: the run that wants to evaluate them.
-            store: identifies where their results go; runs for another store do not matter.
+            store: identifies where their results go; runs for another store or experiment do not matter.
             cells: the cells that are wanted.
 
         Returns:

@@ -180,9 +180,12 @@ class _MatrixRunner:
             What is in the store, by hash; with `fresh`, nothing counts. The cells that this run has to compute now. The
             number of cells that other runs hold.
         """
-        claimed = self.work.claim(self.folder, self.store.identity, cells)
+        destination = f"{self.store.identity} {self.store.experiment}"
+        free = self.work.claim(self.folder, destination, cells)
         found = {} if self.options.fresh else self.store.finished(cells)  # after the claim: others store, then release
-        return found, [cell for cell in claimed if cell.hash not in found], len(cells) - len(claimed)
+        # What is in the store must not keep others from its training.
+        mine = self.work.claim(self.folder, destination, [cell for cell in free if cell.hash not in found])
+        return found, mine, len(cells) - len(free)
 
     def _wait(self, cells: int) -> None:
         """Wait a moment for another run that computes cells of this matrix."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -135,20 +136,17 @@ class Recorder:
                 self._progress.training_done(spec, result)
                 self._show_notes(f"{spec.label} · {spec.training_key} · seed {spec.seed}", event)
                 self.trained += 1
-                self._target.log_model(spec, self._rebuilt(spec, event.artifacts[WEIGHTS]))
+                self._target.log_model(spec, partial(self._rebuilt, spec, event.artifacts[WEIGHTS]))
 
     def _show_notes(self, job: str, event: Event) -> None:
         if isinstance(event, Succeeded | Failed):
             for note in event.notes:
                 self._progress.note(f"note     {job}: {note}")
 
-    def _rebuilt(self, spec: TrainingSpec, weights: Ref) -> Autoencoder | None:
-        """The trained model in this process; None if the plugin's model cannot be built or cannot load its weights."""
-        try:
-            model = build_model(self._registry, spec, self._matrix.dataset.input_shape)
-            model.load_state_dict(load_file(self._artifacts.path(weights)))
-        except Exception:
-            return None
+    def _rebuilt(self, spec: TrainingSpec, weights: Ref) -> Autoencoder:
+        """The trained model in this process."""
+        model = build_model(self._registry, spec, self._matrix.dataset.input_shape)
+        model.load_state_dict(load_file(self._artifacts.path(weights)))
         return model.eval()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from aebench.errors import AebenchError
 from aebench.execution.work_folder import RunFolder, WorkFolder
 
 if TYPE_CHECKING:
@@ -22,8 +23,14 @@ def deliver_abandoned(work: WorkFolder, store: Store, note: Callable[[str], None
     """
     for folder in work.abandoned_runs():
         folder.remove_temporary_files()
-        journal = open_journal(folder)
+        try:
+            journal = open_journal(folder)
+        except AebenchError as error:
+            note(f"{error}; its results cannot be stored, and it is kept")
+            folder.release()
+            continue
         if len(journal) and journal.store != store.identity:
+            note(f"{len(journal)} results of an earlier run for {journal.store} are kept in {folder.path}")
             folder.release()
             continue
         try:

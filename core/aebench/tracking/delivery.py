@@ -29,6 +29,13 @@ class StoreUnavailable(AebenchError):
     """The store did not answer for the whole time limit."""
 
 
+def is_refused(error: Exception) -> bool:
+    """Whether a store will never take this update: its run is gone, or was deleted."""
+    if not isinstance(error, MlflowException):
+        return False
+    return error.error_code == "RESOURCE_DOES_NOT_EXIST" or "must be in the 'active' state" in str(error)
+
+
 def is_temporary(error: Exception) -> bool:
     """Whether a store that raised this may work again later: it is locked, full, read-only or away."""
     if isinstance(error, RestException):  # the server's answer
@@ -69,6 +76,11 @@ class Outage:
         self._began: float | None = None
         self._pause = FIRST_PAUSE
         self.error = ""
+
+    def restart(self) -> None:
+        """Count the time from now on."""
+        if self._began is not None:
+            self._began = time.monotonic()
 
     def failed(self, error: Exception) -> None:
         """Another attempt has failed."""
@@ -134,8 +146,11 @@ class Delivery:
     def attempt(self, force: bool = False) -> bool:
         """Deliver what can be delivered now; return whether nothing is left.
 
-        After a failure, and unless `force`, nothing is tried for a while. An update that the store refuses for good,
-        because its run was deleted, is left out with a message.
+        After a failure, and unless `force`, nothing is tried for a while. An update whose run was deleted is left out
+        with a message.
+
+        Raises:
+            AebenchError: the store raised an error that waiting does not mend; the journal keeps what is left.
         """
         if not force and time.monotonic() < self._next_attempt:
             return False
@@ -144,11 +159,16 @@ class Delivery:
             try:
                 self._apply(update)
             except Exception as error:
-                if is_temporary(error):
+                if is_refused(error):
+                    self._note(f"run {update.run_id} was deleted, and its results are not stored: {one_line(error)}")
+                elif is_temporary(error):
                     self._outage.failed(error)
                     self._next_attempt = time.monotonic() + LONGEST_PAUSE
                     return False
-                self._note(f"a result of run {update.run_id} cannot be stored: {one_line(error)}")
+                else:
+                    raise AebenchError(
+                        f"the tracking store refuses a result: {one_line(error)}; {self._kept}"
+                    ) from error
             else:
                 self._outage.ended()
             self._journal.remove_first()
@@ -161,12 +181,17 @@ class Delivery:
             StoreUnavailable: it has not answered for the time limit, see `patience`.
         """
         limit = patience()
+        self._outage.restart()
         while not self.attempt(force=True):
             if not self._outage.wait(limit):
-                raise StoreUnavailable(
-                    f"the tracking store does not answer: {self._outage.error}; {len(self._journal)} results are kept "
-                    "and stored by the next 'aebench run' with this store"
-                )
+                raise StoreUnavailable(f"the tracking store does not answer: {self._outage.error}; {self._kept}")
+
+    @property
+    def _kept(self) -> str:
+        return (
+            f"{len(self._journal)} results are kept in {self._journal.folder} "
+            "and stored by the next 'aebench run' with this store"
+        )
 
 
 def patient(client: MlflowClient, uri: str, note: Note) -> MlflowClient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,10 +12,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from aebench.errors import AebenchError
 from aebench.execution.artifacts import ArtifactStore
 from aebench.tracking.updates import RunUpdate
 
 DIGEST_LENGTH = 16
+LAYOUT = 1  # raise it when the form of updates changes
 
 
 class Journal:
@@ -27,11 +30,15 @@ class Journal:
         file: an existing journal is continued.
         artifacts: what the updates refer to.
         store: identifies the store of a new journal.
+
+    Raises:
+        AebenchError: an existing journal was written by another version.
     """
 
     def __init__(self, file: Path, artifacts: ArtifactStore, store: str = "") -> None:
         self.artifacts = artifacts
         self.store = store
+        self.folder = file.parent
         self._file = file
         self._lock = threading.Lock()
         self._pending: deque[RunUpdate] = deque()
@@ -39,7 +46,7 @@ class Journal:
         if file.exists():
             self._read()
         else:
-            self._write([{"store": store}], durable=True)
+            self._write([{"store": store, "layout": LAYOUT}], durable=True)
 
     def __len__(self) -> int:
         """The number of updates that are still to be delivered."""
@@ -66,7 +73,8 @@ class Journal:
         with self._lock:
             self._pending.popleft()
             self._delivered += 1
-            self._write([{"delivered": self._delivered}], durable=False)
+            with contextlib.suppress(OSError):  # such as a full disk
+                self._write([{"delivered": self._delivered}], durable=False)
 
     def _write(self, values: Iterable[dict[str, Any]], durable: bool) -> None:
         lines = b"".join(_line(value) for value in values)
@@ -85,6 +93,8 @@ class Journal:
         for value in _values(self._file.read_bytes()):
             if "store" in value:
                 self.store = value["store"]
+                if value.get("layout") != LAYOUT:
+                    raise AebenchError(f"{self._file} was written by another version of aebench")
             elif "update" in value:
                 self._pending.append(RunUpdate.from_json(value["update"]))
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -9,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
 
 from aebench.contracts import DatasetInfo
-from aebench.execution.artifacts import ArtifactStore
+from aebench.execution.artifacts import ArtifactDamaged, ArtifactStore
 from aebench.execution.liveness import this_process
 from aebench.tracking import schema
 from aebench.tracking.artifacts import log_files
@@ -63,6 +64,8 @@ class Runs:
 def apply_update(client: MlflowClient, update: RunUpdate, artifacts: ArtifactStore) -> None:
     """Write an update: files first, then metrics, then tags in their order, then the end of the run.
 
+    A file that is damaged is left out; the metrics do not depend on it, and weights without a file are trained again.
+
     Args:
         client: of the tracking store.
         update: what to write.
@@ -72,7 +75,11 @@ def apply_update(client: MlflowClient, update: RunUpdate, artifacts: ArtifactSto
         Exception: whatever the store raises.
     """
     run_id = update.run_id
-    log_files(client, run_id, {path: artifacts.path(ref) for path, ref in update.files.items()})
+    files = {}
+    for path, ref in update.files.items():
+        with contextlib.suppress(ArtifactDamaged):
+            files[path] = artifacts.path(ref)
+    log_files(client, run_id, files)
     for metrics in _batches(update.metrics, schema.METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=metrics)
     for tags in _batches([RunTag(key, value) for key, value in update.tags.items()], schema.TAGS_PER_BATCH):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from types import TracebackType
 from typing import Self
 
 from aebench.contracts import Autoencoder
+from aebench.errors import AebenchError, one_line
 from aebench.execution.artifacts import Ref
 from aebench.planning.cells import CellResult, Status
 from aebench.planning.planner import Plan
 from aebench.planning.specs import EvaluationSpec, TrainingSpec
+from aebench.registry.guard import Guard, StageError
 from aebench.results.description import describe
 from aebench.tracking import schema
 from aebench.tracking.delivery import Delivery
@@ -80,7 +83,8 @@ class MatrixRun:
         if kind is None:
             self._delivery.finish()
         else:
-            self._delivery.attempt(force=True)
+            with contextlib.suppress(AebenchError):  # what is not delivered now is kept
+                self._delivery.attempt(force=True)
 
     def deliver(self) -> bool:
         """Deliver to the store what has been recorded; False if the store does not answer now."""
@@ -143,21 +147,24 @@ class MatrixRun:
         )
         self._delivery.append([update])
 
-    def log_model(self, spec: TrainingSpec, model: Autoencoder | None) -> None:
-        """Log a trained model, if it can be exported, and record otherwise why not.
+    def log_model(self, spec: TrainingSpec, rebuild: Callable[[], Autoencoder]) -> None:
+        """Log a trained model, if it can be exported in the time that plugins have, and record otherwise why not.
 
         Args:
             spec: how it was trained.
-            model: with its weights, in evaluation mode on the CPU; None if it does not load them.
+            rebuild: returns it with its weights, in evaluation mode on the CPU; raises if it does not load them.
         """
         run_id = self._child(spec).run_id
-        if model is None:
-            reason = "the model does not load its own weights"
-        elif not self.deliver():
-            reason = "the tracking store did not answer"
+        plugin = next(row.plugin for row in self._plan.models if row.label == spec.label)
+        if self.deliver():
+            try:
+                reason = Guard()(
+                    "export", lambda: log_model(run_id, spec, rebuild(), self._plan.dataset.input_shape, plugin)
+                )
+            except StageError as error:
+                reason = one_line(error)
         else:
-            plugin = next(row.plugin for row in self._plan.models if row.label == spec.label)
-            reason = log_model(run_id, spec, model, self._plan.dataset.input_shape, plugin)
+            reason = "the tracking store did not answer"
         self._delivery.append([RunUpdate(run_id, tags=schema.model_logged_tags(spec, reason))])
 
     def record_cell(
