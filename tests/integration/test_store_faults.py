@@ -272,6 +272,7 @@ def test_a_database_that_was_left_half_made_is_made_anew(bare_home, plugin):
     process.kill()
     process.wait()
     assert "experiments" not in _tables(file) or not _rows(file, "experiments")
+    os.utime(file, (0, 0))  # nobody has written to it for a while
     bare_home.run(*COMMAND, **plugin)
     _check(bare_home)
     assert [path.name for path in bare_home.path.iterdir() if path.name.startswith("mlflow.db")] == ["mlflow.db"]

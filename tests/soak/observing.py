@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sqlite3
@@ -91,13 +90,13 @@ def journaled(work: Path, hashes: dict[Cell, str]) -> frozenset[Cell]:
     return frozenset(found)
 
 
-def session(leader: int) -> Iterator[psutil.Process]:
-    """The processes of a session that are alive."""
+def processes_of(work: Path) -> Iterator[psutil.Process]:
+    """The processes that are alive and have this work folder in their environment, whatever their session."""
     for process in psutil.process_iter():
         try:
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get("AEBENCH_WORK_DIR") == str(work) and process.status() != psutil.STATUS_ZOMBIE:
                 yield process
-        except (psutil.Error, ProcessLookupError):
+        except (psutil.Error, ProcessLookupError, OSError):
             continue
 
 
@@ -110,10 +109,10 @@ def workers(leader: int) -> list[psutil.Process]:
         return []
 
 
-def survivors(leader: int) -> list[str]:
-    """The processes of a session that live longer than they may, killed now."""
+def survivors(work: Path) -> list[str]:
+    """The processes with this work folder in their environment that live longer than they may, killed now."""
     end = time.monotonic() + LIFE_SECONDS
-    while (alive := list(session(leader))) and time.monotonic() < end:
+    while (alive := list(processes_of(work))) and time.monotonic() < end:
         time.sleep(0.05)
     for process in alive:
         process.kill()
@@ -130,7 +129,7 @@ def handles(pid: int, signum: signal.Signals) -> bool:
     return bool(caught >> (signum - 1) & 1)
 
 
-def files_below(folder: Path) -> list[str]:
-    """Files that are not lock files."""
-    paths = (path for path in folder.rglob("*") if not path.is_dir() and path.name not in ("lock", ".lock"))
+def left_below(folder: Path) -> list[str]:
+    """Files and folders that are not lock files."""
+    paths = (path for path in folder.rglob("*") if path.name not in ("lock", ".lock"))
     return sorted(str(path.relative_to(folder)) for path in paths)

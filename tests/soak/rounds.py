@@ -36,6 +36,8 @@ KILLS = ("SIGKILL of the driver", "SIGKILL of the group", "SIGTERM", "SIGINT", "
 WORKER = "SIGKILL of a worker"
 WORKERS_PER_RUN = 6  # that are killed at most
 SECONDS_BETWEEN_WORKERS = 1.5  # at most
+EMPTY = ("runs", "checkpoints")  # folders of the work folder
+MAY_STAY = ("mlruns", "mlflow.db")  # of the store
 CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGINT twice": 130}
 
 
@@ -161,7 +163,7 @@ class Round:
             process = self._home.start()
             kind, has_begun = self._disturb(process)
             code = self._wait(process, kind)
-            if alive := observing.survivors(process.pid):
+            if alive := observing.survivors(self._home.work):
                 self._violation(kind, f"still alive after {observing.LIFE_SECONDS:g} s: {', '.join(alive)}")
             if "Traceback" in self._home.stderr() and has_begun and not kind.startswith("SIGKILL"):
                 self._violation(kind, f"a traceback: {self._home.stderr()}")
@@ -246,8 +248,10 @@ class Round:
         if found.integrity != "ok":
             self._violation("", f"pragma integrity_check: {found.integrity}")
         for folder in (self._home.temporary, self._home.work, self._home.folder / "home"):
-            left = [file for file in observing.files_below(folder) if not file.startswith(("mlruns/", "mlflow.db-"))]
-            if left := [file for file in left if file != "mlflow.db"]:
+            left = [
+                path for path in observing.left_below(folder) if path not in EMPTY and not path.startswith(MAY_STAY)
+            ]
+            if left:
                 self._violation("", f"left in {folder.name}: {', '.join(left[:5])}")
 
     def _violation(self, kind: str, message: str) -> None:

@@ -75,6 +75,6 @@ def test_links_and_pictures_of_the_readme_exist():
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/mnist.md", "docs/speed.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/mnist.md", "docs/speed.md", "docs/reliability.md"])
 def test_no_placeholder_is_left(page):
     assert not re.search(r"^@[A-Z]+@$", (ROOT / page).read_text(), re.MULTILINE)

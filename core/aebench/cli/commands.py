@@ -67,7 +67,7 @@ def run(
     ] = 3600,
     checkpoint_every: Annotated[
         int,
-        typer.Option(min=1, metavar="SECONDS", help="A training that is interrupted loses at most this much time."),
+        typer.Option(min=1, metavar="SECONDS", help="Time after which a training saves its state again."),
     ] = 60,
     worker_memory: Annotated[
         float | None,

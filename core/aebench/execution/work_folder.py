@@ -27,6 +27,7 @@ from aebench.files import write_atomically
 from aebench.planning.specs import EvaluationSpec
 
 PRIVATE = 0o700
+LONGEST_FOR_SOCKETS = 60  # characters; a socket's path may have about 100
 
 
 class RunFolder:
@@ -60,10 +61,9 @@ class RunFolder:
     def temporary_files(self) -> Iterator[None]:
         """Inside, this process and those that it starts make their temporary files in a folder of this run.
 
-        The folder lies in the system's temporary directory, because paths of sockets must be short.
+        The folder lies in the system's temporary directory.
         """
-        # Multiprocessing keeps its folder until the process ends, so it is not inside ours.
-        of_processes = util.get_temp_dir()
+        of_processes = _folder_of_processes()
         name = str(Path(tempfile.gettempdir(), f"aebench-{uuid.uuid4().hex[:12]}"))
         record = {"process": this_process(), "folder": name, "of_processes": of_processes}
         write_atomically(self._temporary, json.dumps(record).encode())
@@ -127,12 +127,6 @@ class WorkFolder:
             ) from error
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Inside, no other run begins, ends or claims cells."""
-        with self._lock:
-            yield
-
-    @contextlib.contextmanager
     def new_run(self) -> Iterator[RunFolder]:
         """A folder for a run of this process, removed afterwards unless it is to be kept."""
         path = self._runs / uuid.uuid4().hex[:12]
@@ -186,6 +180,20 @@ class WorkFolder:
 
     def _paths(self) -> list[Path]:
         return sorted(path for path in self._runs.iterdir() if path.is_dir())
+
+
+def _folder_of_processes() -> str:
+    """Multiprocessing's folder of sockets; it stays until this process ends, so it is not inside a run's.
+
+    Python before 3.14 does not look for a folder with a short path, and fails if that of a socket is too long.
+    """
+    before = tempfile.tempdir
+    if len(tempfile.gettempdir()) > LONGEST_FOR_SOCKETS and os.path.isdir("/tmp"):
+        tempfile.tempdir = "/tmp"
+    try:
+        return util.get_temp_dir()
+    finally:
+        tempfile.tempdir = before
 
 
 def _acquired(path: Path) -> FileLock | None:

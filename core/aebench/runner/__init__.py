@@ -103,8 +103,7 @@ def run(
     work = WorkFolder(options.work_dir)
     experiment = options.experiment or f"aebench-{benchmark.dataset.record.name}"
     with work.new_run() as folder:
-        with work.locked():
-            create_database(store_uri(options.tracking_uri))
+        create_database(store_uri(options.tracking_uri))
         store = Store(options.tracking_uri, experiment, progress.note)
         deliver_abandoned(work, store, progress.note)
         store.close_dead_runs()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import mlflow
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy import create_engine, text
@@ -19,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from aebench.errors import AebenchError, one_line
 
 ANSWER_SECONDS = 5.0
+SECONDS_OF_MAKING = 10.0  # without a write, after which a database is not being made any more
 LONGEST_EXPERIMENT = 250  # characters; a column of MLflow's database has 256
 
 
@@ -37,7 +40,7 @@ def create_database(uri: str) -> None:
     """Make a SQLite store that does not exist, or that another process began to make and left without content.
 
     MLflow takes seconds to make the tables, and cannot go on if it is killed meanwhile. So they are made under another
-    name, and moved into place when they are whole. Only one process may do this at a time.
+    name, and moved into place when they are whole.
 
     Raises:
         AebenchError: the file cannot be written.
@@ -49,12 +52,14 @@ def create_database(uri: str) -> None:
         raise AebenchError(f"the tracking store {uri} cannot be written: no such folder, or no permission")
     part = file.with_name(f"{file.name}.part")
     try:
-        _remove_database(part)
-        MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
-        _remove_database(file)  # with its rollback journal, which must not be applied to the new file
-        os.replace(part, file)
+        with FileLock(file.with_name(f"{file.name}-lock")):
+            if file.exists() and not _is_half_made(file):
+                return  # another run has made it meanwhile
+            _remove_database(part)
+            MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
+            _remove_database(file)  # with its rollback journal, which must not be applied to the new file
+            os.replace(part, file)
     except (OSError, MlflowException, SQLAlchemyError) as error:
-        _remove_database(part)
         raise AebenchError(f"the tracking store {uri} cannot be created: {one_line(error)}") from error
 
 
@@ -67,9 +72,14 @@ def _database_file(uri: str) -> Path | None:
 
 
 def _is_half_made(file: Path) -> bool:
-    """Whether a database has some of MLflow's tables and no experiment, not even the default one."""
+    """Whether a database has some of MLflow's tables and no experiment, not even the default one.
+
+    One that was written to a moment ago is still being made, such as by an MLflow server.
+    """
     from mlflow.store.db.base_sql_model import Base
 
+    if time.time() - file.stat().st_mtime < SECONDS_OF_MAKING:
+        return False
     try:
         with contextlib.closing(sqlite3.connect(file)) as connection:
             tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
