@@ -89,8 +89,11 @@ def plan(benchmark: Benchmark, dataset: DatasetInfo, precision: str = "fp32", de
 
 def _check_number_of_cells(benchmark: Benchmark, dataset: DatasetInfo) -> None:
     config, models = benchmark.config, len(benchmark.models)
-    profiles = [(task.record.profile, config.all_profiles[task.record.profile]) for task in benchmark.tasks]
-    evaluations = sum(len(_held_out_classes(name, profile, dataset)) for name, profile in profiles)
+    held_out = [config.all_profiles[task.record.profile].held_out for task in benchmark.tasks]
+    evaluations = sum(
+        len(dataset.classes) or 1 if classes == "all" else len(classes) if isinstance(classes, tuple) else 1
+        for classes in held_out
+    )
     cells = models * config.seeds * evaluations
     if cells > MOST_CELLS:
         raise AebenchError(
