@@ -56,7 +56,7 @@ SAMPLER_DEFECTS = [
     (samplers.follows_the_codes, sampler(from_test_images), "off by"),
     (samplers.follows_the_codes, sampler(standard_normal_codes), "off by"),
     (samplers.seeded_sampling, sampler(first_codes), "they are the same"),
-    (samplers.seeded_sampling, sampler(unseeded), "global generator"),
+    (samplers.seeded_sampling, sampler(unseeded), "global random generator"),
     (samplers.seeded_sampling, sampler(forked), "two calls differ"),
     (samplers.seeded_sampling, sampler(memorised, lambda codes: codes.mul_(0.9)), "in place"),
     (samplers.shapes_and_ranges, sampler(lambda codes, n, generator: codes[:5]), "(5, 1, 2, 2)"),
