@@ -62,7 +62,6 @@ class JobRunner:
         self.artifacts = artifacts
         self._device = device
         self._inputs = Inputs(artifacts, device)
-        self._data = self._inputs.data
         self._sizes: dict[str, str] = {}  # of the model and its images in words, by the hash of the training
 
     def prepare(self, tasks: Iterable[str], data: Ref) -> None:
@@ -71,7 +70,7 @@ class JobRunner:
             with suppress(Exception):
                 warm_up = self._registry.task(name).record.warm_up
                 if warm_up is not None:
-                    warm_up(self._data(data, None).info)
+                    warm_up(self._inputs.data(data, None).info)
 
     def run(self, job: Job, emit: Emit) -> None:
         """Run the whole job and emit its events."""
@@ -131,7 +130,7 @@ class JobRunner:
         self, job: Job, spec: TrainingSpec, emit: Emit, should_stop: Callable[[], bool]
     ) -> Generator[None, None, tuple[TrainingResult, Artifacts] | None]:
         """The result and the weights; None if the training was stopped."""
-        data = self._data(job.inputs[DATA], spec.held_out)
+        data = self._inputs.data(job.inputs[DATA], spec.held_out)
         model, trainer = self._trainer(job, spec, data, emit)
         saved = time.monotonic()
         while not trainer.done:
@@ -175,29 +174,28 @@ class JobRunner:
 
     def _evaluate(self, job: Job, spec: EvaluationSpec) -> tuple[CellResult, Artifacts, tuple[str, ...]]:
         """The result, its files, and notes; an evaluation that runs out of memory gets smaller batches."""
-        data = self._data(job.inputs[DATA], spec.training.held_out)
+        data = self._inputs.data(job.inputs[DATA], spec.training.held_out)
         largest = max(len(split) for split in (data.train, data.validation, data.test))
         sizes = [IMAGES_AT_ONCE, *(size for size in SMALLER_BATCHES if size < largest)]
         for size in sizes:
             try:
                 result, files = self._evaluate_in_batches(job, spec, size)
+                break
             except Exception as error:
                 if size == sizes[-1] or not is_out_of_memory(error):
                     raise
-                continue
             finally:
                 _release_memory(self._device)
-            artifacts = {name: self.artifacts.put(content) for name, content in files.items()}
-            note = f"ran out of memory with {IMAGES_AT_ONCE} images at once, and was evaluated with {size} at once"
-            return result, artifacts, (note,) if size < IMAGES_AT_ONCE else ()
-        raise AssertionError("the last attempt returns or raises")
+        artifacts = {name: self.artifacts.put(content) for name, content in files.items()}
+        note = f"ran out of memory with {IMAGES_AT_ONCE} images at once, and was evaluated with {size} at once"
+        return result, artifacts, (note,) if size < IMAGES_AT_ONCE else ()
 
     def _evaluate_in_batches(
         self, job: Job, spec: EvaluationSpec, images_at_once: int
     ) -> tuple[CellResult, dict[str, bytes]]:
         training, task = spec.training, self._registry.task(spec.task).record
         given = job.inputs[DATA], training.held_out, job.inputs.get(REFERENCE_CLASSIFIER)
-        data = self._data(*given[:2]).in_batches_of(images_at_once)
+        data = self._inputs.data(*given[:2]).in_batches_of(images_at_once)
         classifier = None if given[2] is None else self._inputs.reference_classifier(given[2])
         if classifier is not None:
             classifier.images_at_once = images_at_once

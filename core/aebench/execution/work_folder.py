@@ -107,7 +107,7 @@ class WorkFolder:
         root: created if it does not exist; what is made in it is for this user alone.
 
     Raises:
-        AebenchError: it cannot be created or written, or belongs to another user.
+        AebenchError: it cannot be created or written.
     """
 
     def __init__(self, root: Path) -> None:

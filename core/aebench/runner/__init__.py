@@ -96,10 +96,8 @@ def run(
 
     # Imports MLflow, which takes seconds; bad input fails before.
     from aebench.tracking.connection import create_database, store_uri
-    from aebench.tracking.delivery import silence
     from aebench.tracking.store import Store
 
-    silence()
     work = WorkFolder(options.work_dir)
     experiment = options.experiment or f"aebench-{benchmark.dataset.record.name}"
     with work.new_run() as folder:

@@ -31,6 +31,6 @@ class Interrupt:
             signal.signal(signal.SIGINT, self._before)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self.requested and callable(self._before):
+        if self.requested:
             self._before(signum, frame)
         self.requested = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import time
@@ -30,6 +31,12 @@ def store_uri(uri: str | None) -> str:
     return uri or str(mlflow.get_tracking_uri())
 
 
+def hide_mlflow_messages() -> None:
+    """Keep MLflow's own messages about its database from the terminal; what matters is reported here."""
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.utils.requirements_utils"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 def resolved(uri: str) -> str:
     """The same store, whatever the working directory."""
     file = _database_file(uri)
@@ -50,6 +57,7 @@ def create_database(uri: str) -> None:
         return
     if not os.access(file.parent, os.W_OK):
         raise AebenchError(f"the tracking store {uri} cannot be written: no such folder, or no permission")
+    hide_mlflow_messages()
     part = file.with_name(f"{file.name}.part")
     try:
         with FileLock(file.with_name(f"{file.name}-lock")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -226,9 +225,3 @@ class _Patient:
                     return result
 
         return call
-
-
-def silence() -> None:
-    """Keep MLflow's own messages about its database from the terminal; what matters is reported here."""
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.utils.requirements_utils"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)

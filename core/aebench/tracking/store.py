@@ -21,8 +21,8 @@ from aebench.results.description import results_of
 from aebench.results.matrix import MatrixResults
 from aebench.tracking import schema
 from aebench.tracking.artifacts import log_files, read_file
-from aebench.tracking.connection import check_answers, check_experiment, resolved, store_uri
-from aebench.tracking.delivery import Delivery, Note, patient, silence
+from aebench.tracking.connection import check_answers, check_experiment, hide_mlflow_messages, resolved, store_uri
+from aebench.tracking.delivery import Delivery, Note, patient
 from aebench.tracking.journal import Journal
 from aebench.tracking.runs import Runs, apply_update
 from aebench.tracking.schema import Kind, StoredCell
@@ -46,7 +46,7 @@ class Store:
 
     def __init__(self, uri: str | None, experiment: str, note: Note = lambda line: None) -> None:
         check_experiment(experiment)
-        silence()
+        hide_mlflow_messages()
         self.uri = store_uri(uri)
         check_answers(self.uri)
         mlflow.set_tracking_uri(self.uri)
