@@ -11,6 +11,7 @@ import pytest
 from aebench import __version__
 from aebench.contracts import Metric, TaskRecord
 from aebench.errors import AebenchError
+from aebench.registry import guard
 from aebench.registry.loading import create_registry
 from aebench.registry.side_effects import ProcessState
 from aebench.report.listing import describe_registry
@@ -280,6 +281,15 @@ def test_a_plugin_that_hangs_times_out(plugin, monkeypatch):
     monkeypatch.setenv("AEBENCH_PLUGIN_SECONDS", "1")
     (failure,) = create_registry([plugin("a", "while True: pass")]).failures
     assert (failure.stage, failure.message) == ("load", "timed out after 1 s (AEBENCH_PLUGIN_SECONDS sets the limit)")
+
+
+def test_a_plugin_that_ends_at_its_interruption_has_timed_out(plugin, monkeypatch):
+    def interrupt_and_wait(thread, interrupt=guard._interrupt):
+        interrupt(thread)
+        thread.join()
+
+    monkeypatch.setattr(guard, "_interrupt", interrupt_and_wait)
+    test_a_plugin_that_hangs_times_out(plugin, monkeypatch)
 
 
 def test_names_that_would_break_the_store_are_refused():

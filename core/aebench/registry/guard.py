@@ -90,10 +90,10 @@ class Guard:
             _interrupt(thread)
         changed.extend(before.restore())
         self.side_effects = tuple(dict.fromkeys((*self.side_effects, *changed)))
+        if abandoned.is_set():  # whatever the call did afterwards
+            raise StageError(stage, f"timed out after {limit:g} s ({SECONDS_VARIABLE} sets the limit)")
         if results:
             return results[0]
-        if not errors:
-            raise StageError(stage, f"timed out after {limit:g} s ({SECONDS_VARIABLE} sets the limit)")
         error = errors[0]
         if isinstance(error, AebenchError):
             raise StageError(stage, str(error)) from error
