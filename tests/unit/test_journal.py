@@ -12,10 +12,12 @@ from sqlalchemy.exc import OperationalError
 
 from aebench.errors import AebenchError
 from aebench.execution.artifacts import FolderStore
-from aebench.tracking.delivery import Delivery, StoreUnavailable, is_refused, is_temporary
+from aebench.tracking.delivery import Delivery
 from aebench.tracking.journal import Journal
+from aebench.tracking.retries import Retries, Unavailable
 from aebench.tracking.runs import apply_update
-from aebench.tracking.updates import RunEnd, RunUpdate
+from aebench.tracking.store_errors import is_refused, is_temporary
+from aebench.tracking.updates import ExportedModel, RunEnd, RunUpdate
 
 
 @pytest.fixture
@@ -26,10 +28,13 @@ def open_journal(tmp_path):
 
 
 def _updates(journal):
+    model = ExportedModel(
+        "general", journal.artifacts.put(b"program"), (1, 8, 8), {"model": "vae"}, "training.general.model"
+    )
     return [
         RunUpdate("a", (Metric("error", 0.1 + 0.2, 17, 3),), {"epochs": "2"}, {"tag": "ü\n'"}, time=1),
         RunUpdate("b", files={"weights/w": journal.artifacts.put(b"weights")}, end=RunEnd.FAILED, time=2),
-        RunUpdate("c", time=3),
+        RunUpdate("c", model=model, time=3),
     ]
 
 
@@ -120,8 +125,9 @@ def test_a_journal_whose_disk_is_full_for_a_while_is_waited_for(open_journal, tm
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert len(notes) == 1
-    assert "trying again" in notes[0]
+    failing, working = notes
+    assert "trying again" in failing
+    assert "can be kept in the work folder again" in working
     assert len(open_journal()) == 3
 
 
@@ -184,7 +190,7 @@ def test_a_store_that_never_answers_keeps_the_journal(open_journal, monkeypatch)
     monkeypatch.setenv("AEBENCH_STORE_SECONDS", "0")
     journal = open_journal()
     journal.append(_updates(journal))
-    with pytest.raises(StoreUnavailable, match="3 results are kept"):
+    with pytest.raises(Unavailable, match="3 results are kept"):
         Delivery(journal, Applied(fails=100), "uri", print).finish()
     assert len(open_journal()) == 3
 
@@ -192,8 +198,10 @@ def test_a_store_that_never_answers_keeps_the_journal(open_journal, monkeypatch)
 @pytest.mark.parametrize("value", ["-1", "soon", "inf", "nan"])
 def test_the_time_limit_must_be_a_number_of_seconds(open_journal, monkeypatch, value):
     monkeypatch.setenv("AEBENCH_STORE_SECONDS", value)
+    journal = open_journal()
+    journal.append(_updates(journal))
     with pytest.raises(AebenchError, match="AEBENCH_STORE_SECONDS must be a number of seconds"):
-        Delivery(open_journal(), Applied(fails=0), "uri", print).finish()
+        Delivery(journal, Applied(fails=0), "uri", print).finish()
 
 
 def test_what_a_full_disk_or_a_read_only_database_raises_is_temporary(tmp_path, mlflow_store):
@@ -216,3 +224,28 @@ def test_what_a_deleted_run_raises_is_a_refusal(mlflow_store, new_experiment, op
     with pytest.raises(MlflowException) as caught:
         apply_update(client, RunUpdate(run_id, tags={"a": "b"}), open_journal().artifacts)
     assert is_refused(caught.value)
+
+
+def test_the_time_limit_counts_from_the_first_failure(monkeypatch):
+    monkeypatch.setenv("AEBENCH_STORE_SECONDS", "5")
+    now, notes = [0.0], []
+    monkeypatch.setattr("aebench.tracking.retries.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("aebench.tracking.retries.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    calls = []
+
+    def slow():
+        calls.append(now[0])
+        now[0] += 100.0
+        if len(calls) == 1:
+            raise OSError("locked")
+        return "stored"
+
+    retries = Retries("the store does not answer", "the store answers again", is_temporary, notes.append)
+    assert retries.until_it_succeeds(slow) == "stored"
+    assert notes == ["the store does not answer, trying again: locked", "the store answers again after 100 s"]
+    with pytest.raises(Unavailable, match="does not answer: away"):
+        retries.until_it_succeeds(_away)
+
+
+def _away():
+    raise OSError("away")

@@ -17,7 +17,7 @@ LONGEST = 300
 # A package imports from itself and from those before it; those in one row do not import each other.
 LAYERS = (
     ("errors",),
-    ("files",),
+    ("environment", "files", "memory"),
     ("hookspecs",),
     ("contracts",),
     ("networks",),

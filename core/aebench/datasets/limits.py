@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-import psutil
-
 from aebench.errors import AebenchError
+from aebench.memory import available_memory, format_bytes
 
 LARGEST_SIDE = 4096  # pixels, of images that are resized
 LARGEST_PADDING = 512
@@ -26,20 +25,9 @@ def check_memory(what: str, shape: tuple[int, ...], itemsize: int = 1) -> None:
     Raises:
         AebenchError: it needs more memory than is available.
     """
-    needed, available = COPIES * prod(shape) * itemsize, psutil.virtual_memory().available
+    needed, available = COPIES * prod(shape) * itemsize, available_memory()
     if needed > available:
         raise AebenchError(
             f"{what}: {'x'.join(str(size) for size in shape)} values need {format_bytes(needed)} of memory, and "
             f"{format_bytes(available)} are available; use fewer or smaller images"
         )
-
-
-def format_bytes(count: int) -> str:
-    """A number of bytes with a unit: 512 bytes, 4.1 GB."""
-    if count < 1000:
-        return f"{count} bytes"
-    value, units = float(count), iter(("kB", "MB", "GB", "TB", "PB", "EB"))
-    unit = ""
-    while value >= 1000 and (following := next(units, "")):
-        value, unit = value / 1000, following
-    return f"{value:.1f} {unit}"

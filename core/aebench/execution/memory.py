@@ -1,12 +1,13 @@
-"""How much memory there is, how much a process has for itself, and what to say when it runs out."""
+"""How much memory a worker may use and does use, and what to say when memory runs out."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import psutil
 import torch
+
+from aebench.memory import available_memory, format_bytes, machine_memory
 
 GIGABYTE = 10**9
 SMALLEST_SHARE = 2 * GIGABYTE  # a worker with PyTorch and all plugins takes a quarter of it
@@ -17,20 +18,6 @@ _ASKED = (
     re.compile(r"tried to allocate (?P<amount>\d+) bytes"),
     re.compile(r"(?:Tried|Unable) to allocate (?P<amount>[\d.]+) (?P<unit>[KMGTPE]?i?B)"),
 )
-_CGROUPS = Path("/sys/fs/cgroup")
-
-
-def machine_memory() -> int:
-    """The memory in bytes that this machine, or the container around this process, has."""
-    limits = (_limit(_CGROUPS / name) for name in ("memory.max", "memory/memory.limit_in_bytes"))
-    return min([psutil.virtual_memory().total, *(limit for limit in limits if limit is not None)])
-
-
-def _limit(file: Path) -> int | None:
-    try:
-        return int(file.read_text())
-    except (OSError, ValueError):  # no such file, or "max"
-        return None
 
 
 def default_worker_memory(workers: int) -> int:
@@ -84,14 +71,4 @@ def _available(device: torch.device) -> str:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return f"{format_bytes(free)} of the device's {format_bytes(total)} are free"
-    total = machine_memory()
-    free = min(psutil.virtual_memory().available, total)
-    return f"{format_bytes(free)} of the machine's {format_bytes(total)} are free"
-
-
-def format_bytes(size: float) -> str:
-    """A number of bytes for people: "9.1 GB"."""
-    unit, factor = next(
-        ((unit, factor) for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)) if size >= factor), ("kB", 1e3)
-    )
-    return f"{size / factor:.3g} {unit}"
+    return f"{format_bytes(available_memory())} of the machine's {format_bytes(machine_memory())} are free"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import tempfile
 import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from aebench.environment import seconds_from_environment
 from aebench.errors import AebenchError
 from aebench.registry.printed_output import last_output, redirected_output
 from aebench.registry.side_effects import ProcessState
@@ -66,7 +66,7 @@ class Guard:
             StageError: the call raised an exception, called `sys.exit` or timed out.
             AebenchError: the environment variable is not a positive number.
         """
-        limit = _time_limit()
+        limit = seconds_from_environment(SECONDS_VARIABLE, DEFAULT_SECONDS, may_be_zero=False)
         results: list[T] = []
         errors: list[BaseException] = []
         changed: list[str] = []
@@ -100,17 +100,6 @@ class Guard:
         if isinstance(error, (Exception, SystemExit)):
             raise StageError(stage, f"{type(error).__name__}: {error}") from error
         raise error
-
-
-def _time_limit() -> float:
-    text = os.environ.get(SECONDS_VARIABLE, "")
-    try:
-        seconds = float(text or DEFAULT_SECONDS)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= threading.TIMEOUT_MAX:
-        raise AebenchError(f"{SECONDS_VARIABLE} must be a number of seconds greater than 0, got {text!r}")
-    return seconds
 
 
 def _interrupt(thread: threading.Thread) -> None:

@@ -19,7 +19,7 @@ def deliver_abandoned(work: WorkFolder, store: Store, note: Callable[[str], None
     The folder of a run with results for another store is kept until that store is used again.
 
     Raises:
-        StoreUnavailable: the store does not answer; nothing is lost.
+        Unavailable: the store does not answer; nothing is lost.
     """
     for folder in work.abandoned_runs():
         folder.remove_temporary_files()

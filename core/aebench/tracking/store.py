@@ -22,8 +22,9 @@ from aebench.results.matrix import MatrixResults
 from aebench.tracking import schema
 from aebench.tracking.artifacts import log_files, read_file
 from aebench.tracking.connection import check_answers, check_experiment, hide_mlflow_messages, resolved, store_uri
-from aebench.tracking.delivery import Delivery, Note, patient
+from aebench.tracking.delivery import Delivery
 from aebench.tracking.journal import Journal
+from aebench.tracking.retries import Note, retries_of_store, retrying_client
 from aebench.tracking.runs import Runs, apply_update
 from aebench.tracking.schema import Kind, StoredCell
 from aebench.tracking.updates import RunEnd
@@ -54,7 +55,7 @@ class Store:
         self._note = note
         try:
             self._direct = MlflowClient()
-            self._client = patient(self._direct, self.uri, note)
+            self._client = retrying_client(self._direct, retries_of_store(self.uri, note))
             self._found: Experiment | None = None
             existing = self._existing
         except MlflowException as error:
