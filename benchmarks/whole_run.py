@@ -1,6 +1,6 @@
 """Whole runs with an empty store, digits by default settings and MNIST, and their overhead.
 
-The overhead is the driver, which plans, writes to MLflow and exports models, and the pictures, which the workers draw.
+The overhead is the driver, which plans and writes to MLflow, and the pictures, which the workers draw.
 If a data set has no reference classifier yet, the driver also trains it.
 """
 

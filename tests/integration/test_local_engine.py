@@ -1,11 +1,13 @@
 """The scheduler with worker processes: concurrent trainings and their failures, killed and hanging workers."""
 
+import io
 import os
 import random
 import signal
 import sys
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from itertools import pairwise
 from multiprocessing import active_children, get_context
 
@@ -13,16 +15,16 @@ import psutil
 import pytest
 import torch
 
-from aebench.execution.allocation import WorkerRole, allocate
+from aebench.execution.allocation import EXPORTER, WorkerRole, allocate
 from aebench.execution.artifacts import FolderStore
 from aebench.execution.events import Failed, Progress, RetryScheduled, Succeeded
-from aebench.execution.jobs import DATA, WEIGHTS, build_jobs
+from aebench.execution.jobs import DATA, PROGRAM, WEIGHTS, build_exports, build_jobs
 from aebench.execution.local import LocalExecutor
 from aebench.execution.scheduler import Scheduler
 from aebench.execution.worker import DEVICE_IS_BROKEN, WorkerConfig, _exit_if_broken
 from aebench.planning.benchmark import load_benchmark
 from aebench.planning.planner import plan
-from aebench.planning.specs import EvaluationSpec, TrainingSpec
+from aebench.planning.specs import EvaluationSpec, ExportSpec, TrainingSpec
 from aebench.registry.loading import create_registry
 
 CPU = torch.device("cpu")
@@ -35,7 +37,7 @@ CONCURRENT = (
 )
 
 PLUGIN = """
-import os, signal, time, weakref
+import os, signal, time, torch, weakref
 from aebench.contracts import Autoencoder, AutoencoderRecord, Evaluation, Loss, Metric, TaskRecord, hookimpl
 
 LIVE = weakref.WeakSet()
@@ -73,8 +75,28 @@ class Hanging(Working):
         while True:
             time.sleep(1)
 
+class KilledInExport(Working):
+    def forward(self, x):
+        if torch.compiler.is_exporting():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(x)
+
+class FailsInExport(Working):
+    def forward(self, x):
+        if torch.compiler.is_exporting():
+            raise ValueError("cannot be exported")
+        return super().forward(x)
+
+class HangingInExport(Working):
+    def forward(self, x):
+        while torch.compiler.is_exporting():
+            time.sleep(1)
+        return super().forward(x)
+
 MODELS = {"concurrent": Concurrent, "fails_concurrently": FailsConcurrently, "killed": Killed, "failing": Failing,
-          "diverging": Diverging, "hanging": Hanging}
+          "diverging": Diverging, "hanging": Hanging,
+          "killed_in_export": KilledInExport, "hanging_in_export": HangingInExport,
+          "fails_in_export": FailsInExport}
 
 @hookimpl
 def aebench_autoencoders():
@@ -132,12 +154,17 @@ class Run:
     """One run of a matrix; `on_event(event, executor)` is called after each event."""
 
     def __init__(self, folder, registry, data, roles, models, tasks, epochs=2, device=CPU, timeout=None,
-                 on_event=lambda event, executor: None, weights=None):  # fmt: skip
+                 on_event=lambda event, executor: None, weights=None, exports=False):  # fmt: skip
         options = {("models",): models, ("tasks",): tasks, ("training", "epochs"): epochs}
         cells = plan(load_benchmark(registry, None, options), data.info, "fp32", device.type).cells
         self.artifacts = FolderStore(folder)
         inputs = {DATA: self.artifacts.put_written(data.save)}
         jobs = build_jobs([cell for cell in cells if cell.skip is None], inputs, weights or {}, (), timeout)
+        if exports:
+            jobs += [
+                replace(job, timeout=10.0 if "hanging" in job.id else 300.0)
+                for job in build_exports(jobs, data.info.input_shape)
+            ]
         self.specs = {job.id: job.spec for job in jobs}
         executor = LocalExecutor(WorkerConfig(folder, inputs[DATA], str(device), registry.broken), roles)
         self.events = []
@@ -221,6 +248,26 @@ def test_an_evaluation_that_kills_its_process_costs_only_its_own_cell(with_plugi
             assert found.startswith("the worker process died (SIGKILL")
         else:
             assert isinstance(found, dict), found
+
+
+def test_an_export_that_fails_or_kills_its_process_or_hangs_costs_only_the_exported_model(
+    with_plugin, digits, tmp_path
+):
+    models = ["vanilla", "killed_in_export", "hanging_in_export", "fails_in_export"]
+    roles = (*TWO_WORKERS, EXPORTER)
+    run = Run(tmp_path, with_plugin, digits, roles, models, ["reconstruction"], epochs=1, exports=True)
+    assert all("nll" in metrics for metrics in run.cells().values())
+    exports = {
+        run.label(event): event
+        for event in run.of(Succeeded | Failed)
+        if isinstance(run.specs[event.job_id], ExportSpec)
+    }
+    assert exports["killed_in_export"].error.startswith("the worker process died (SIGKILL")
+    assert exports["hanging_in_export"].error == "timed out after 10 s"
+    assert exports["fails_in_export"].error == "ValueError: cannot be exported"
+    content = run.artifacts.path(exports["vanilla"].artifacts[PROGRAM]).read_bytes()
+    images = torch.rand(5, *digits.info.input_shape)
+    assert torch.export.load(io.BytesIO(content)).module()(images).shape == images.shape
 
 
 @pytest.mark.parametrize("roles", [TWO_WORKERS, CONCURRENT])

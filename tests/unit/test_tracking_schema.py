@@ -135,8 +135,7 @@ def test_a_training_says_whether_its_model_is_logged(rotation):
     tags = schema.training_tags(training, TrainingResult((), 1.0, 100, 10, 5), "cpu", "abc")
     assert tags[key] == "the run ended before it could be logged"
     assert f"training.{training.training_key}.graph_fallback" not in tags
-    assert schema.model_logged_tags(training, "") == {key: "logged"}
-    assert schema.model_logged_tags(training, "cannot be exported") == {key: "cannot be exported"}
+    assert schema.model_tag(training) == key
 
 
 def test_the_seconds_of_all_trainings_add_up(client, create_run, rotation):

@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ErrorCode
 
-from aebench.contracts import Autoencoder, Bernoulli, ModelSpec, Params
 from aebench.execution.artifacts import FolderStore
-from aebench.networks import DENSE
 from aebench.planning.cells import CellResult, Status
+from aebench.planning.specs import ExportSpec
 from aebench.tracking import MatrixRun, Store
 from aebench.tracking.delivery import Delivery
 from aebench.tracking.journal import Journal
 from aebench.tracking.runs import Runs, apply_update
 from aebench.tracking.schema import read_cells
+from aebench.training.export import export_program
 from aebench.training.records import EpochLosses, TrainingResult
 
 RESULT = TrainingResult((EpochLosses(1, "end to end", 9.0, 8.0, 1.0, 9.5),), 1.5, 100, 10, 5)
@@ -75,10 +77,6 @@ def _record_and_raise(target, spec, result, error):
     with target:
         target.record_cell(spec, result, {})
         raise error
-
-
-def _not_loading():
-    raise RuntimeError("does not load its weights")
 
 
 def _row(spec):
@@ -271,13 +269,13 @@ def test_a_training_is_recorded_with_its_weights(open_store, client, rotation, j
     training = rotation.trainings[0]
     with open_store().open_matrix(rotation, journal, new=False) as target:
         target.record_training(training, RESULT, "cpu", journal.artifacts.put(b"weights"))
-        target.log_model(training, _not_loading)
+        target.record_failed_export(ExportSpec(training, rotation.dataset.input_shape), "cannot be exported")
     run = _run_of(client, target.parent_id, rotation.cells[0])
     key = training.training_key
     for name in ("seconds", "images_seen", "optimizer_steps", "parameters"):
         assert run.data.metrics[f"train.{key}.{name}"] == getattr(RESULT, name)
     assert run.data.tags[f"training.{key}.hash"] == training.hash
-    assert "does not load" in run.data.tags[f"training.{key}.model"]
+    assert run.data.tags[f"training.{key}.model"] == "cannot be exported"
     assert (_folder(run) / "weights" / f"{key}.safetensors").read_bytes() == b"weights"
 
 
@@ -321,38 +319,85 @@ def test_weights_are_copied_one_by_one_for_the_trainings_that_are_wanted(open_st
     assert seen == {second.hash.encode(): 1}
 
 
-def test_a_model_that_cannot_be_exported_says_so_and_costs_nothing(open_store, client, rotation, journal):
-    class Unexportable(Autoencoder):
-        def forward(self, x):
-            raise RuntimeError("not in an export")
+@pytest.fixture
+def exported(rotation, build, journal):
+    """A trained model, its ExportSpec and its program."""
+    model, shape = build("shallow").eval(), rotation.dataset.input_shape
+    return model, ExportSpec(rotation.trainings[0], shape), journal.artifacts.put(export_program(model, shape))
 
-    training = rotation.trainings[0]
-    with open_store().open_matrix(rotation, journal, new=False) as target:
-        model = Unexportable(ModelSpec(rotation.dataset.input_shape, 2, Params(), DENSE, Bernoulli())).eval()
-        target.record_training(training, RESULT, "cpu", journal.artifacts.put(b"weights"))
-        target.log_model(training, lambda: model)
-    tags = _run_of(client, target.parent_id, rotation.cells[0]).data.tags
-    assert "not in an export" in tags[f"training.{training.training_key}.model"]
-    assert tags[f"training.{training.training_key}.hash"] == training.hash
+
+def _logged(client, run):
+    found = client.search_logged_models([run.info.experiment_id])
+    return [model for model in found if model.source_run_id == run.info.run_id]
 
 
 @pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # mlflow, at its first import for pyfunc
-def test_an_exported_model_loads_without_its_plugin(open_store, client, rotation, tmp_path, build, journal):
+def test_an_exported_model_loads_without_its_plugin(open_store, client, rotation, exported, journal):
     import mlflow
 
-    training = rotation.trainings[0]
+    model, spec, program = exported
     with open_store().open_matrix(rotation, journal, new=False) as target:
-        model = build("shallow").eval()
-        target.record_training(training, RESULT, "cpu", journal.artifacts.put(b"weights"))
-        target.log_model(training, lambda: model)
+        target.record_training(spec.training, RESULT, "cpu", journal.artifacts.put(b"weights"))
+        target.record_model(spec, program)
     run = _run_of(client, target.parent_id, rotation.cells[0])
-    assert run.data.tags[f"training.{training.training_key}.model"] == "logged"
-    (logged,) = client.search_logged_models([run.info.experiment_id])
-    assert logged.name == training.training_key
-    loaded = mlflow.pytorch.load_model(logged.model_uri)
-    x = torch.rand(3, *rotation.dataset.input_shape)
+    assert run.data.tags[f"training.{spec.training.training_key}.model"] == "logged"
+    (logged,) = _logged(client, run)
+    assert logged.name == spec.training.training_key
+    assert [output.model_id for output in run.outputs.model_outputs] == [logged.model_id]
+    x = torch.rand(3, *spec.input_shape)
     with torch.no_grad():
-        torch.testing.assert_close(loaded(x), model(x))
+        expected = model(x)
+        torch.testing.assert_close(mlflow.pytorch.load_model(logged.model_uri)(x), expected)
+    served = mlflow.pyfunc.load_model(logged.model_uri).predict(x.numpy())
+    torch.testing.assert_close(torch.from_numpy(served), expected)
+
+
+def test_a_model_that_is_delivered_twice_is_logged_once(open_store, client, rotation, exported, journal):
+    _, spec, program = exported
+    with open_store().open_matrix(rotation, journal, new=False) as target:
+        run = _run_of(client, target.parent_id, rotation.cells[0])
+        client.create_logged_model(run.info.experiment_id, spec.training.training_key, run.info.run_id)  # half made
+        found = []
+        for content in (program, program, journal.artifacts.put(b"of another training")):
+            target.record_model(spec, content)
+            target.deliver_all()
+            found.append(_logged(client, run))
+    first, again, last = (models[0] for models in found)
+    assert {len(models) for models in found} == {1}
+    assert {model.status for model in (first, again, last)} == {"READY"}
+    assert first.model_id == again.model_id != last.model_id
+    outputs = client.get_run(run.info.run_id).outputs.model_outputs
+    assert Counter(output.model_id for output in outputs)[first.model_id] == 1
+
+
+def test_a_program_that_is_damaged_is_not_logged(open_store, client, rotation, exported, journal):
+    _, spec, program = exported
+    with open_store().open_matrix(rotation, journal, new=False) as target:
+        target.record_training(spec.training, RESULT, "cpu", journal.artifacts.put(b"weights"))
+        journal.artifacts.path(program).write_bytes(b"damaged")
+        target.record_model(spec, program)
+    run = _run_of(client, target.parent_id, rotation.cells[0])
+    assert not _logged(client, run)
+    assert "is damaged" in run.data.tags[f"training.{spec.training.training_key}.model"]
+
+
+def test_a_store_that_takes_no_models_costs_the_models_only(
+    mlflow_store, new_experiment, client, rotation, exported, journal
+):
+    class WithoutModels(MlflowClient):
+        def create_logged_model(self, *arguments, **options):
+            raise MlflowException("no such endpoint", ErrorCode.Value("ENDPOINT_NOT_FOUND"))
+
+    _, spec, program = exported
+    old = WithoutModels(mlflow_store)
+    delivery = Delivery(journal, lambda update: apply_update(old, update, journal.artifacts), mlflow_store, print)
+    with MatrixRun(Runs(old, new_experiment()[1]), rotation, delivery) as target:
+        target.record_model(spec, program)
+        target.record_training(spec.training, RESULT, "cpu", journal.artifacts.put(b"weights"))
+        target.record_model(spec, program)
+    tags = _run_of(client, target.parent_id, rotation.cells[0]).data.tags
+    assert tags[f"training.{spec.training.training_key}.model"] == "no such endpoint"
+    assert tags[f"training.{spec.training.training_key}.hash"] == spec.training.hash
 
 
 def test_the_accuracy_of_the_reference_classifier_is_a_metric_of_the_matrix(open_store, client, rotation, journal):

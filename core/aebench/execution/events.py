@@ -62,13 +62,13 @@ class Succeeded:
 
     Attributes:
         job_id: the job.
-        result: of the training or of the evaluation.
+        result: of the training or of the evaluation; None for an export.
         artifacts: by name; what the job printed is `OUTPUT`.
         notes: what a user should know, a line each, such as the side effects that were undone.
     """
 
     job_id: str
-    result: TrainingResult | CellResult
+    result: TrainingResult | CellResult | None
     artifacts: Mapping[str, Ref] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

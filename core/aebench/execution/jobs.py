@@ -1,35 +1,38 @@
-"""Jobs, the work of an engine: a training, or an evaluation that needs the weights of one."""
+"""Jobs, the work of an engine: a training, or an evaluation or an export that needs the weights of one."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from aebench.execution.artifacts import Ref
-from aebench.planning.specs import EvaluationSpec, TrainingSpec
+from aebench.planning.specs import EvaluationSpec, ExportSpec, TrainingSpec
 
-# names of inputs
-DATA, WEIGHTS, REFERENCE_CLASSIFIER, CHECKPOINT = "data", "weights", "reference_classifier", "checkpoint"
+# names of inputs and results
+DATA, REFERENCE_CLASSIFIER = "data", "reference_classifier"
+WEIGHTS, CHECKPOINT, PROGRAM = "weights", "checkpoint", "program"
+
+EXPORT_SECONDS = 60.0  # an export takes a second, and the first one in a process some more
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One training or one evaluation.
+    """One training, one evaluation or one export.
 
     Attributes:
         id: unique in a run: the row's label and the content hash of the spec.
-        spec: what to train or evaluate.
+        spec: what to train, evaluate or export.
         inputs: artifacts by name.
         needs: for each input that another job produces under the same name, that job's id.
         weight: its relative duration among jobs of its kind; the longest are started first.
-        timeout: seconds that an evaluation, or one epoch of a training, may take.
+        timeout: seconds that an evaluation, an export, or one epoch of a training, may take.
         exclusive: no other job may run in its process.
         checkpoint_every: seconds after which a training saves its state, again and again; None for never.
     """
 
     id: str
-    spec: TrainingSpec | EvaluationSpec
+    spec: TrainingSpec | EvaluationSpec | ExportSpec
     inputs: Mapping[str, Ref] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
     weight: float = 1.0
@@ -82,3 +85,17 @@ def build_jobs(
         weight = 2.0 if cell.task in slow_tasks else 1.0
         jobs[cell_id] = Job(cell_id, cell, own, needs, weight, timeout)
     return list(jobs.values())
+
+
+def build_exports(jobs: Iterable[Job], input_shape: tuple[int, int, int]) -> list[Job]:
+    """The jobs that export the models of these trainings, whose images have the shape (C, H, W)."""
+    return [
+        Job(
+            f"{job.id}:export",
+            ExportSpec(job.spec, input_shape),
+            needs={WEIGHTS: job.id},
+            timeout=EXPORT_SECONDS,
+        )
+        for job in jobs
+        if isinstance(job.spec, TrainingSpec)
+    ]

@@ -25,9 +25,10 @@ from aebench.execution.events import Cause, Event, Failed, Stopped, Succeeded
 from aebench.execution.guardian import Guardian
 from aebench.execution.job_output import collect_output, output_path, trim
 from aebench.execution.jobs import Job
-from aebench.execution.memory import default_worker_memory, format_bytes, private_memory
+from aebench.execution.memory import default_worker_memory, private_memory
 from aebench.execution.worker import Ready, Stop, WorkerConfig, WorkerProcess, start_worker, worker_name
 from aebench.execution.worker_end import GRACE_SECONDS, death_of, kill, wait_for_exit
+from aebench.memory import format_bytes
 from aebench.planning.specs import TrainingSpec
 
 STARTUP_SECONDS = 300.0  # loading plugins, preparing for slow tasks
@@ -65,7 +66,9 @@ class LocalExecutor:
         self._config = config
         self._artifacts = FolderStore(config.artifacts)
         self._roles = list(roles)
-        self._worker_memory = worker_memory or default_worker_memory(sum(role.count for role in roles))
+        self._worker_memory = worker_memory or default_worker_memory(
+            sum(role.count for role in roles if role.trains or role.evaluates)
+        )
         self._checked_at = -inf
         self._guardian: Guardian | None = None
         self._workers: list[_Worker] = []
@@ -209,7 +212,12 @@ class LocalExecutor:
             waiting = [job for job in waiting if job not in assigned]
 
     def _start(self, role: WorkerRole) -> _Worker:
-        config = replace(self._config, prepares=tuple(sorted(role.prepares)), concurrent=role.concurrent)
+        config = replace(
+            self._config,
+            device="cpu" if role.exports else self._config.device,
+            prepares=tuple(sorted(role.prepares)),
+            concurrent=role.concurrent,
+        )
         worker = _Worker(role, *start_worker(config), started=time.monotonic())
         self._workers.append(worker)
         if sys.platform == "linux":

@@ -29,18 +29,16 @@ from aebench.execution.events import (
     Succeeded,
 )
 from aebench.execution.inputs import Inputs
-from aebench.execution.jobs import CHECKPOINT, DATA, REFERENCE_CLASSIFIER, WEIGHTS, Job
+from aebench.execution.jobs import CHECKPOINT, DATA, PROGRAM, REFERENCE_CLASSIFIER, WEIGHTS, Job
 from aebench.execution.memory import is_out_of_memory, out_of_memory_message
 from aebench.planning.cells import CellResult
-from aebench.planning.specs import EvaluationSpec, TrainingSpec
+from aebench.planning.specs import EvaluationSpec, ExportSpec, TrainingSpec
 from aebench.registry.records import Registry
 from aebench.training.building import build_model, build_trainer, weights_of
 from aebench.training.checkpoint import restore_trainer, save_trainer
-from aebench.training.records import TrainingResult
+from aebench.training.export import export_program
 from aebench.training.stages import parameter_count
 from aebench.training.trainer import Trainer
-
-Artifacts = dict[str, Ref]
 
 SMALLER_BATCHES = (250, 60)  # images at once, when an evaluation runs out of memory
 
@@ -97,12 +95,14 @@ class JobRunner:
         """
         emit(Started(job.id))
         try:
-            done: tuple[TrainingResult, Artifacts] | tuple[CellResult, Artifacts, tuple[str, ...]] | None
+            ended: Succeeded | Stopped
             if isinstance(job.spec, TrainingSpec):
-                done = yield from self._train(job, job.spec, emit, should_stop)
+                ended = yield from self._train(job, job.spec, emit, should_stop)
+            elif isinstance(job.spec, ExportSpec):
+                ended = self._export(job, job.spec)
             else:
-                done = self._evaluate(job, job.spec)
-            emit(Stopped(job.id) if done is None else Succeeded(job.id, *done))
+                ended = self._evaluate(job, job.spec)
+            emit(ended)
         except (Exception, SystemExit) as error:
             shares_memory = ran_concurrently() or self._is_out_of_memory(error)
             emit(_failure(job, error, self._message(job, error), shares_memory))
@@ -118,7 +118,9 @@ class JobRunner:
             return f"{type(error).__name__}: {error}"
         spec = job.spec if isinstance(job.spec, TrainingSpec) else job.spec.training
         sizes = self._sizes.get(spec.hash, "a model that was not built")
-        if isinstance(job.spec, TrainingSpec):
+        if isinstance(job.spec, ExportSpec):
+            hint = "the results of the training do not depend on it"
+        elif isinstance(job.spec, TrainingSpec):
             sizes = f"batches of {spec.batch_size} {sizes}"
             hint = "try a smaller training.batch_size or --jobs 1"
         else:
@@ -128,15 +130,14 @@ class JobRunner:
 
     def _train(
         self, job: Job, spec: TrainingSpec, emit: Emit, should_stop: Callable[[], bool]
-    ) -> Generator[None, None, tuple[TrainingResult, Artifacts] | None]:
-        """The result and the weights; None if the training was stopped."""
+    ) -> Generator[None, None, Succeeded | Stopped]:
         data = self._inputs.data(job.inputs[DATA], spec.held_out)
         model, trainer = self._trainer(job, spec, data, emit)
         saved = time.monotonic()
         while not trainer.done:
             if should_stop():
-                self._save(trainer, job, emit)
-                return None
+                self._save(trainer, job, spec.hash, emit)
+                return Stopped(job.id)
             trainer.start_turn()
             yield
             losses = trainer.finish_turn()
@@ -144,14 +145,14 @@ class JobRunner:
                 emit(Progress(job.id, losses))
             due = job.checkpoint_every is not None and time.monotonic() - saved >= job.checkpoint_every
             if due and not trainer.done:
-                self._save(trainer, job, emit)
+                self._save(trainer, job, spec.hash, emit)
                 saved = time.monotonic()
-        return trainer.result(), {WEIGHTS: self.artifacts.put(weights_of(model))}
+        return Succeeded(job.id, trainer.result(), {WEIGHTS: self.artifacts.put(weights_of(model))})
 
     def _trainer(self, job: Job, spec: TrainingSpec, data: ImageDataset, emit: Emit) -> tuple[Autoencoder, Trainer]:
         """A model and its trainer, which goes on from the job's checkpoint if that can be used."""
         if CHECKPOINT in job.inputs:
-            model = self._build(spec, data)
+            model = self._build(spec, data.info.input_shape)
             trainer = build_trainer(model, data, spec, self._device)
             try:
                 content = self.artifacts.path(job.inputs[CHECKPOINT]).read_bytes()
@@ -160,20 +161,25 @@ class JobRunner:
             except Exception as error:
                 reason = f"the checkpoint cannot be used, so the training starts anew: {one_line(error)}"
                 emit(CheckpointFailed(job.id, reason))
-        model = self._build(spec, data)
+        model = self._build(spec, data.info.input_shape)
         return model, build_trainer(model, data, spec, self._device)
 
-    def _save(self, trainer: Trainer, job: Job, emit: Emit) -> None:
+    def _save(self, trainer: Trainer, job: Job, training: str, emit: Emit) -> None:
         """Store a checkpoint; where that is not possible, such as on a full disk, the training goes on without."""
         try:
-            ref = self.artifacts.put(save_trainer(trainer, job.spec.hash))
+            ref = self.artifacts.put(save_trainer(trainer, training))
         except Exception as error:  # a checkpoint must not cost the training
             emit(CheckpointFailed(job.id, f"a checkpoint cannot be written: {one_line(error)}"))
         else:
             emit(Checkpointed(job.id, ref, trainer.epochs_done))
 
-    def _evaluate(self, job: Job, spec: EvaluationSpec) -> tuple[CellResult, Artifacts, tuple[str, ...]]:
-        """The result, its files, and notes; an evaluation that runs out of memory gets smaller batches."""
+    def _export(self, job: Job, spec: ExportSpec) -> Succeeded:
+        """The model as a program for the CPU."""
+        program = export_program(self._trained(job, spec.training, spec.input_shape), spec.input_shape)
+        return Succeeded(job.id, None, {PROGRAM: self.artifacts.put(program)})
+
+    def _evaluate(self, job: Job, spec: EvaluationSpec) -> Succeeded:
+        """The result and its files; an evaluation that runs out of memory gets smaller batches."""
         data = self._inputs.data(job.inputs[DATA], spec.training.held_out)
         largest = max(len(split) for split in (data.train, data.validation, data.test))
         sizes = [IMAGES_AT_ONCE, *(size for size in SMALLER_BATCHES if size < largest)]
@@ -188,7 +194,7 @@ class JobRunner:
                 _release_memory(self._device)
         artifacts = {name: self.artifacts.put(content) for name, content in files.items()}
         note = f"ran out of memory with {IMAGES_AT_ONCE} images at once, and was evaluated with {size} at once"
-        return result, artifacts, (note,) if size < IMAGES_AT_ONCE else ()
+        return Succeeded(job.id, result, artifacts, (note,) if size < IMAGES_AT_ONCE else ())
 
     def _evaluate_in_batches(
         self, job: Job, spec: EvaluationSpec, images_at_once: int
@@ -199,9 +205,7 @@ class JobRunner:
         classifier = None if given[2] is None else self._inputs.reference_classifier(given[2])
         if classifier is not None:
             classifier.images_at_once = images_at_once
-        model = self._build(training, data)
-        model.load_state_dict(load_file(self.artifacts.path(job.inputs[WEIGHTS])))
-        model.eval().requires_grad_(False)
+        model = self._trained(job, training, data.info.input_shape).requires_grad_(False)
         model.images_at_once = images_at_once
         plugin = self._registry.autoencoder(training.model).distribution
         check_model(f"model '{training.model}' of {plugin}", model, data)
@@ -213,7 +217,7 @@ class JobRunner:
                 model,
                 data,
                 self._device,
-                fresh_model=lambda: self._build(training, data, training.derived_seed("fresh model")),
+                fresh_model=lambda: self._build(training, data.info.input_shape, training.derived_seed("fresh model")),
                 reference_classifier=classifier,
                 samplers=self._samplers(task, spec),
             )
@@ -233,8 +237,14 @@ class JobRunner:
         params = task.params.model_validate(spec.params, strict=False)
         return self._registry.samplers_for(model, task.samplers(params))
 
-    def _build(self, spec: TrainingSpec, data: ImageDataset, seed: int | None = None) -> Autoencoder:
-        channels, height, width = data.train.images.shape[1:]
+    def _trained(self, job: Job, spec: TrainingSpec, input_shape: tuple[int, int, int]) -> Autoencoder:
+        """A model with the weights that the job is given, in evaluation mode."""
+        model = self._build(spec, input_shape)
+        model.load_state_dict(load_file(self.artifacts.path(job.inputs[WEIGHTS])))
+        return model.eval()
+
+    def _build(self, spec: TrainingSpec, input_shape: tuple[int, int, int], seed: int | None = None) -> Autoencoder:
+        channels, height, width = input_shape
         images = f"images of {channels} x {height} x {width}"
         self._sizes[spec.hash] = images
         model = build_model(self._registry, spec, (channels, height, width), seed)

@@ -32,15 +32,15 @@ LONGEST_WAIT = 0.5  # seconds; a stop takes effect after at most this time
 class Scheduler:
     """Runs jobs on an engine, each as soon as the jobs it needs have succeeded.
 
-    Evaluations come before trainings, so that results appear early, and longer jobs before shorter ones. A job whose
-    failure may not recur is retried once, alone; a training goes on from its newest checkpoint. A job that makes no
-    progress within its time limit is cancelled. Jobs that need a failed job fail with it.
+    Evaluations and exports come before trainings, so that results appear early, and longer jobs before shorter ones. A
+    job whose failure may not recur is retried once, alone; a training goes on from its newest checkpoint. A job that
+    makes no progress within its time limit is cancelled. Jobs that need a failed job fail with it.
 
     Args:
         jobs: the jobs to run, including every job that another one needs.
         executor: the engine that runs them.
         should_stop: asked at least twice a second; ends the work at once.
-        should_drain: asked as often; starts no more jobs, lets trainings save their state and end, and evaluations run
+        should_drain: asked as often; starts no more jobs, lets trainings save their state and end, and other jobs run
             to their end.
         discard: called with each checkpoint that no job needs any more.
         clock: the time in seconds.

@@ -102,6 +102,19 @@ class EvaluationSpec:
         return cell_key(self.task, self.held_out_in_rotation)
 
 
+@dataclass(frozen=True)
+class ExportSpec:
+    """A trained model to be exported as a program that runs without its plugin.
+
+    Attributes:
+        training: the training whose model it is.
+        input_shape: (C, H, W) of one image.
+    """
+
+    training: TrainingSpec
+    input_shape: tuple[int, int, int]
+
+
 def cell_key(task: str, held_out: int | None) -> str:
     """The task, or `anomaly_detection.without_3` where several classes are held out in rotation."""
     return task if held_out is None else f"{task}.without_{held_out}"

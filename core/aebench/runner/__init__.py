@@ -21,7 +21,7 @@ from aebench.execution.background import in_background
 from aebench.execution.checkpoints import Checkpoints, save_checkpoints
 from aebench.execution.devices import choose_device, choose_precision
 from aebench.execution.events import Draining, Event
-from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, build_jobs
+from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, build_exports, build_jobs
 from aebench.execution.local import LocalExecutor
 from aebench.execution.scheduler import Scheduler
 from aebench.execution.work_folder import RunFolder, WorkFolder
@@ -219,14 +219,13 @@ class _MatrixRunner:
             checkpoint_every=self.options.checkpoint_every,
         )
         trainings = [job.spec for job in jobs if isinstance(job.spec, TrainingSpec)]
+        jobs += build_exports(jobs, self.matrix.dataset.input_shape)
         self.progress.begin(self.matrix, trainings, cells, self.reused)
         config = WorkerConfig(artifacts.folder, inputs[DATA], str(self.device), self.registry.broken)
         executor = LocalExecutor(
             config, allocate(self.device, slow_tasks, self.options.jobs), self.options.worker_bytes
         )
-        recorder = Recorder(
-            jobs, self.matrix, self.registry, artifacts, checkpoints, target, self.progress, self.device
-        )
+        recorder = Recorder(jobs, checkpoints, target, self.progress, self.device)
 
         def produce(stop: Callable[[], bool]) -> Iterator[Event | Draining]:
             scheduler = Scheduler(jobs, executor, stop, lambda: interrupt.requested, artifacts.discard)

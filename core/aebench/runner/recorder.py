@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file
 
-from aebench.contracts import Autoencoder
-from aebench.execution.artifacts import FolderStore, Ref
 from aebench.execution.checkpoints import Checkpoints
 from aebench.execution.events import (
     CheckpointFailed,
@@ -24,13 +20,10 @@ from aebench.execution.events import (
     Succeeded,
 )
 from aebench.execution.job_output import OUTPUT
-from aebench.execution.jobs import WEIGHTS, Job
+from aebench.execution.jobs import PROGRAM, WEIGHTS, Job
 from aebench.planning.cells import CellResult, Status
-from aebench.planning.planner import Plan
-from aebench.planning.specs import EvaluationSpec, TrainingSpec
-from aebench.registry.records import Registry
+from aebench.planning.specs import EvaluationSpec, ExportSpec, TrainingSpec
 from aebench.report.observer import RunObserver
-from aebench.training.building import build_model
 from aebench.training.records import TrainingResult
 
 if TYPE_CHECKING:
@@ -44,9 +37,6 @@ class Recorder:
 
     Args:
         jobs: the jobs.
-        matrix: which they belong to.
-        registry: the plugins.
-        artifacts: those of the jobs.
         checkpoints: those of trainings that have ended are discarded.
         target: where results are recorded.
         progress: observes the run.
@@ -60,9 +50,6 @@ class Recorder:
     def __init__(
         self,
         jobs: Iterable[Job],
-        matrix: Plan,
-        registry: Registry,
-        artifacts: FolderStore,
         checkpoints: Checkpoints,
         target: MatrixRun,
         progress: RunObserver,
@@ -71,9 +58,6 @@ class Recorder:
         self.trained = 0
         self.cells: Counter[Status] = Counter()
         self._specs = {job.id: job.spec for job in jobs}
-        self._matrix = matrix
-        self._registry = registry
-        self._artifacts = artifacts
         self._checkpoints = checkpoints
         self._target = target
         self._progress = progress
@@ -89,15 +73,20 @@ class Recorder:
     def forward(self, event: Event | Draining) -> None:
         """Deliver what has been recorded, and tell the observer about an event."""
         if isinstance(event, Draining):
-            running = [isinstance(self._specs[job_id], TrainingSpec) for job_id in event.running]
+            trainings = sum(isinstance(self._specs[job_id], TrainingSpec) for job_id in event.running)
             self._progress.note(
-                f"stopping after the current steps of {sum(running)} trainings and the end of "
-                f"{len(running) - sum(running)} evaluations; another Ctrl-C stops at once"
+                f"stopping after the current steps of {trainings} trainings and the end of "
+                f"{len(event.running) - trainings} evaluations and exports; another Ctrl-C stops at once"
             )
             return
         spec = self._specs[event.job_id]
         if isinstance(spec, TrainingSpec):
             self._forward_training(spec, event)
+        elif isinstance(spec, ExportSpec):
+            job = f"{spec.training.label} · export of {spec.training.training_key} · seed {spec.training.seed}"
+            self._show_notes(job, event)
+            if isinstance(event, Failed) and not event.failed_dependency:
+                self._progress.note(f"note     {job}: failed: {event.error}")
         elif (result := _cell_result(spec, event)) is not None:
             self.cells[result.status] += 1
             self._progress.cell_done(result)
@@ -105,8 +94,13 @@ class Recorder:
         if isinstance(event, Succeeded | Failed):
             self._target.deliver()
 
-    def _record(self, spec: TrainingSpec | EvaluationSpec, event: Event) -> None:
-        if isinstance(spec, EvaluationSpec):
+    def _record(self, spec: TrainingSpec | EvaluationSpec | ExportSpec, event: Event) -> None:
+        if isinstance(spec, ExportSpec):
+            if isinstance(event, Succeeded):
+                self._target.record_model(spec, event.artifacts[PROGRAM])
+            elif isinstance(event, Failed) and not event.failed_dependency:
+                self._target.record_failed_export(spec, event.error, event.artifacts.get(OUTPUT))
+        elif isinstance(spec, EvaluationSpec):
             result = _cell_result(spec, event)
             if result is not None:
                 assert isinstance(event, Succeeded | Failed)
@@ -136,18 +130,11 @@ class Recorder:
                 self._progress.training_done(spec, result)
                 self._show_notes(f"{spec.label} · {spec.training_key} · seed {spec.seed}", event)
                 self.trained += 1
-                self._target.log_model(spec, partial(self._rebuilt, spec, event.artifacts[WEIGHTS]))
 
     def _show_notes(self, job: str, event: Event) -> None:
         if isinstance(event, Succeeded | Failed):
             for note in event.notes:
                 self._progress.note(f"note     {job}: {note}")
-
-    def _rebuilt(self, spec: TrainingSpec, weights: Ref) -> Autoencoder:
-        """The trained model in this process."""
-        model = build_model(self._registry, spec, self._matrix.dataset.input_shape)
-        model.load_state_dict(load_file(self._artifacts.path(weights)))
-        return model.eval()
 
 
 def _cell_result(spec: EvaluationSpec, event: Event) -> CellResult | None:

@@ -10,11 +10,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
 
 from aebench.contracts import DatasetInfo
+from aebench.errors import one_line
 from aebench.execution.artifacts import ArtifactDamaged, ArtifactStore
 from aebench.execution.liveness import this_process
 from aebench.tracking import schema
 from aebench.tracking.artifacts import log_files
-from aebench.tracking.updates import RunUpdate
+from aebench.tracking.logged_models import log_exported_model
+from aebench.tracking.store_errors import is_refused, is_temporary
+from aebench.tracking.updates import ExportedModel, RunUpdate
 
 T = TypeVar("T")
 
@@ -62,9 +65,10 @@ class Runs:
 
 
 def apply_update(client: MlflowClient, update: RunUpdate, artifacts: ArtifactStore) -> None:
-    """Write an update: files first, then metrics, then tags in their order, then the end of the run.
+    """Write an update: files first, then the model, metrics, tags in their order, and the end of the run.
 
     A file that is damaged is left out; the metrics do not depend on it, and weights without a file are trained again.
+    A model that is damaged, or that the store does not take, costs nothing else; its tag says why.
 
     Args:
         client: of the tracking store.
@@ -80,12 +84,26 @@ def apply_update(client: MlflowClient, update: RunUpdate, artifacts: ArtifactSto
         with contextlib.suppress(ArtifactDamaged):
             files[path] = artifacts.path(ref)
     log_files(client, run_id, files)
+    tags = dict(update.tags)
+    if update.model is not None:
+        tags[update.model.tag] = _log_model(client, run_id, update.model, artifacts)
     for metrics in _batches(update.metrics, schema.METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=metrics)
-    for tags in _batches([RunTag(key, value) for key, value in update.tags.items()], schema.TAGS_PER_BATCH):
-        client.log_batch(run_id, tags=tags)
+    for batch in _batches([RunTag(key, value) for key, value in tags.items()], schema.TAGS_PER_BATCH):
+        client.log_batch(run_id, tags=batch)
     if update.end is not None:
         client.set_terminated(run_id, update.end, update.time)
+
+
+def _log_model(client: MlflowClient, run_id: str, model: ExportedModel, artifacts: ArtifactStore) -> str:
+    """Log a model; return the value of its tag."""
+    try:
+        log_exported_model(client, run_id, model, artifacts.path(model.program))
+    except Exception as error:
+        if is_temporary(error) or is_refused(error):
+            raise
+        return one_line(error)
+    return schema.MODEL_LOGGED
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

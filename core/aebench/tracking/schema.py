@@ -172,17 +172,17 @@ def training_metrics(spec: TrainingSpec, result: TrainingResult, now: int) -> li
 
 
 def training_tags(spec: TrainingSpec, result: TrainingResult, device: str, weights: str) -> dict[str, str]:
-    """Tags of a training with its weights' SHA-256; its model is not logged yet, see `model_logged_tags`."""
+    """Tags of a training with its weights' SHA-256; its model is not logged yet."""
     prefix = f"training.{spec.training_key}"
-    tags = {"device": device, **model_logged_tags(spec, "the run ended before it could be logged")}
+    tags = {"device": device, model_tag(spec): "the run ended before it could be logged"}
     if result.graph_fallback:
         tags[f"{prefix}.graph_fallback"] = result.graph_fallback[:LONGEST_TAG]
     return tags | {f"{prefix}.weights": weights, f"{prefix}.hash": spec.hash}
 
 
-def model_logged_tags(spec: TrainingSpec, reason: str) -> dict[str, str]:
-    """The tag that says why a trained model is not logged; an empty `reason` says that it is."""
-    return {f"training.{spec.training_key}.model": (reason or MODEL_LOGGED)[:LONGEST_TAG]}
+def model_tag(spec: TrainingSpec) -> str:
+    """The tag that says that a trained model is logged, or why not."""
+    return f"training.{spec.training_key}.model"
 
 
 def training_hashes(run: Run) -> dict[str, str]:
@@ -217,9 +217,9 @@ def weights_name(training_key: str) -> str:
     return f"{training_key}.safetensors"
 
 
-def training_output_name(training_key: str) -> str:
-    """Name in `WEIGHTS_FOLDER` of the file with what a training printed."""
-    return f"{training_key}.output.txt"
+def output_name(job: str) -> str:
+    """Name in `WEIGHTS_FOLDER` of the file with what a training or an export printed."""
+    return f"{job}.output.txt"
 
 
 def cell_folder(key: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
@@ -33,6 +33,25 @@ def metrics_now(values: Mapping[str, float]) -> list[Metric]:
 
 
 @dataclass(frozen=True)
+class ExportedModel:
+    """A trained model as a program that runs without its plugin.
+
+    Attributes:
+        name: of the model in its run: letters, digits and underscores.
+        program: in the format pt2.
+        input_shape: (C, H, W) of one image.
+        params: by key, to find it by.
+        tag: of the run, which says that the model is logged, or why not.
+    """
+
+    name: str
+    program: Ref
+    input_shape: tuple[int, int, int]
+    params: Mapping[str, str]
+    tag: str
+
+
+@dataclass(frozen=True)
 class RunUpdate:
     """What is added to one run. Adding it twice leaves the run as adding it once.
 
@@ -42,6 +61,7 @@ class RunUpdate:
         params: by key.
         tags: written in their order, after everything else.
         files: artifacts, by path in the run.
+        model: logged as the run's output; None without one.
         end: how the run ends with this update; None if it goes on.
         time: of the update, in milliseconds since the epoch.
     """
@@ -51,6 +71,7 @@ class RunUpdate:
     params: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Ref] = field(default_factory=dict)
+    model: ExportedModel | None = None
     end: RunEnd | None = None
     time: int = field(default_factory=milliseconds)
 
@@ -62,6 +83,7 @@ class RunUpdate:
             "params": {key: str(value) for key, value in self.params.items()},
             "tags": dict(self.tags),
             "files": {path: ref.digest for path, ref in self.files.items()},
+            "model": None if self.model is None else asdict(self.model),
             "end": self.end,
             "time": self.time,
         }
@@ -75,9 +97,17 @@ class RunUpdate:
             values["params"],
             values["tags"],
             {path: Ref(digest) for path, digest in values["files"].items()},
+            _model(values.get("model")),
             None if values["end"] is None else RunEnd(values["end"]),
             values["time"],
         )
+
+
+def _model(values: Mapping[str, Any] | None) -> ExportedModel | None:
+    if values is None:
+        return None
+    program, shape = Ref(values["program"]["digest"]), tuple(values["input_shape"])
+    return ExportedModel(values["name"], program, shape, values["params"], values["tag"])
 
 
 def files_in(folder: str, files: Iterable[tuple[str, Ref]]) -> dict[str, Ref]:

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from types import TracebackType
 from typing import Self
 
-from aebench.contracts import Autoencoder
-from aebench.errors import AebenchError, one_line
+from aebench.errors import AebenchError
 from aebench.execution.artifacts import Ref
 from aebench.planning.cells import CellResult, Status
 from aebench.planning.planner import Plan
-from aebench.planning.specs import EvaluationSpec, TrainingSpec
-from aebench.registry.guard import Guard, StageError
+from aebench.planning.specs import EvaluationSpec, ExportSpec, TrainingSpec
 from aebench.results.description import describe
 from aebench.tracking import schema
 from aebench.tracking.delivery import Delivery
-from aebench.tracking.model_export import log_model
 from aebench.tracking.runs import Runs
 from aebench.tracking.schema import StoredCell
-from aebench.tracking.updates import RunEnd, RunUpdate, files_in, metrics_now, milliseconds
+from aebench.tracking.updates import ExportedModel, RunEnd, RunUpdate, files_in, metrics_now, milliseconds
 from aebench.training.records import TrainingResult
 
 Row = tuple[str, int]  # label of a model, and seed
@@ -94,7 +91,7 @@ class MatrixRun:
         """Deliver everything to the store; wait for it if it does not answer.
 
         Raises:
-            StoreUnavailable: it did not answer for the time limit.
+            Unavailable: it did not answer until the time limit.
         """
         self._delivery.finish()
 
@@ -138,7 +135,7 @@ class MatrixRun:
         """
         files = [(schema.weights_name(spec.training_key), weights)]
         if output is not None:
-            files.append((schema.training_output_name(spec.training_key), output))
+            files.append((schema.output_name(spec.training_key), output))
         update = RunUpdate(
             self._child(spec).run_id,
             tuple(schema.training_metrics(spec, result, milliseconds())),
@@ -147,25 +144,29 @@ class MatrixRun:
         )
         self._delivery.append([update])
 
-    def log_model(self, spec: TrainingSpec, rebuild: Callable[[], Autoencoder]) -> None:
-        """Log a trained model, if it can be exported in the time that plugins have, and record otherwise why not.
+    def record_model(self, spec: ExportSpec, program: Ref) -> None:
+        """Record a trained model as an exported program."""
+        training = spec.training
+        plugin = next(row.plugin for row in self._plan.models if row.label == training.label)
+        params = {
+            "model": training.label,
+            "latent_dim": str(training.latent_dim),
+            "plugin": f"{plugin.distribution} {plugin.version}",
+        }
+        tag = schema.model_tag(training)
+        model = ExportedModel(training.training_key, program, spec.input_shape, params, tag)
+        self._delivery.append([RunUpdate(self._child(training).run_id, model=model)])
 
-        Args:
-            spec: how it was trained.
-            rebuild: returns it with its weights, in evaluation mode on the CPU; raises if it does not load them.
-        """
-        run_id = self._child(spec).run_id
-        plugin = next(row.plugin for row in self._plan.models if row.label == spec.label)
-        if self.deliver():
-            try:
-                reason = Guard()(
-                    "export", lambda: log_model(run_id, spec, rebuild(), self._plan.dataset.input_shape, plugin)
-                )
-            except StageError as error:
-                reason = one_line(error)
-        else:
-            reason = "the tracking store did not answer"
-        self._delivery.append([RunUpdate(run_id, tags=schema.model_logged_tags(spec, reason))])
+    def record_failed_export(self, spec: ExportSpec, reason: str, output: Ref | None = None) -> None:
+        """Record why a trained model could not be exported, and what the export printed, if it printed anything."""
+        training = spec.training
+        files = [] if output is None else [(schema.output_name(f"{training.training_key}.export"), output)]
+        update = RunUpdate(
+            self._child(training).run_id,
+            tags={schema.model_tag(training): reason[: schema.LONGEST_TAG]},
+            files=files_in(schema.WEIGHTS_FOLDER, files),
+        )
+        self._delivery.append([update])
 
     def record_cell(
         self, spec: EvaluationSpec, result: CellResult, files: Mapping[str, Ref], notes: Sequence[str] = ()
