@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-SMALLEST = 2**20  # multiplications; for smaller products the overhead exceeds the gain
+SMALLEST = 2**21  # multiplications; for smaller products the overhead exceeds the gain
 
 
 def fast_products(device: torch.device) -> AbstractContextManager[object]:
