@@ -13,6 +13,7 @@ from platformdirs import user_cache_path
 from aebench.execution.devices import cores
 from benchmarks import (
     concurrent,
+    evaluation,
     precision,
     profile,
     pythae,
@@ -32,6 +33,7 @@ PARTS = {
     "shared_speed": shared_speed,
     "concurrent": concurrent,
     "scaling": scaling,
+    "evaluation": evaluation,
     "whole_run": whole_run,
 }
 

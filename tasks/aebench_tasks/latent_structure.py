@@ -34,12 +34,14 @@ class LatentStructureParams(Params):
     Attributes:
         neighbours: nearest neighbours that vote on a class.
         umap_neighbours: nearest neighbours that UMAP uses.
+        umap_epochs: passes of UMAP over the neighbours; its own default is 500 for up to 10,000 points, 200 for more.
         points: codes behind the metrics whose time grows with the square of their number.
         groups: sets of classes that are expected to be confused, such as [[4, 7, 9], [3, 5, 8]].
     """
 
     neighbours: int = Field(default=10, gt=0)
     umap_neighbours: int = Field(default=15, gt=1)
+    umap_epochs: int = Field(default=200, gt=0)
     points: int = Field(default=2000, gt=50)
     groups: tuple[tuple[int, ...], ...] = ()
 
@@ -57,7 +59,7 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
         raise AebenchError("latent structure needs test images of at least two classes")
     if not np.isfinite(codes).all():
         raise AebenchError("the codes of the test images are not finite")
-    projection = project(codes, context.params.umap_neighbours, context.seed)
+    projection = project(codes, context.params.umap_neighbours, context.seed, context.params.umap_epochs)
     votes, umap_votes = (vote(points, labels, context.params.neighbours) for points in (codes, projection))
     metrics = _separation(codes, labels, votes, context)
     metrics |= {f"umap_{name}": value for name, value in _separation(projection, labels, umap_votes, context).items()}
@@ -111,8 +113,8 @@ def subsample(n: int, context: Context) -> np.ndarray[Any, Any]:
     return np.sort(context.rng().permutation(n)[: context.params.points])
 
 
-def project(codes: np.ndarray[Any, Any], neighbours: int, seed: int, **options: Any) -> np.ndarray[Any, Any]:
-    """Project codes (N, D) to two dimensions by UMAP: (N, 2) float32; `options` are passed to `umap.UMAP`.
+def project(codes: np.ndarray[Any, Any], neighbours: int, seed: int, epochs: int) -> np.ndarray[Any, Any]:
+    """Project codes (N, D) to two dimensions by UMAP: (N, 2) float32.
 
     The nearest neighbours are exact, from scikit-learn: compiling UMAP's own approximate search takes three times as
     long as everything else.
@@ -130,7 +132,7 @@ def project(codes: np.ndarray[Any, Any], neighbours: int, seed: int, **options: 
             force_approximation_algorithm=True,  # without it UMAP ignores the given neighbours of small data
             random_state=seed % 2**31,
             n_jobs=1,
-            **options,
+            n_epochs=epochs,
         ).fit_transform(codes)
     return projection
 
@@ -138,7 +140,7 @@ def project(codes: np.ndarray[Any, Any], neighbours: int, seed: int, **options: 
 def warm_up(data: DatasetInfo) -> None:
     """Import and compile everything that `evaluate` uses, on a few points."""
     points = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
-    project(points, 5, 0, n_epochs=1)
+    project(points, 5, 0, epochs=1)
     vote(points, np.arange(100) % 2, 5)
 
 
