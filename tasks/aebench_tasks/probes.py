@@ -20,7 +20,7 @@ BATCH_SIZE = 32
 MAX_EPOCHS = 20
 PATIENCE = 3  # epochs without a lower validation loss
 
-Logits = Callable[[Split, Tensor | slice], Tensor]
+Logits = Callable[[Split, Tensor | slice], Tensor]  # of images at these positions, or of all of them
 
 
 def labels_of(split: Split) -> Tensor:
@@ -143,7 +143,7 @@ class _ShortFit:
         self._logits, self._modules, self._labelled, self._data = logits, modules, labelled, data
         self._device = context.device
         parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
+        self._optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=True)
         self._order = Generator().manual_seed(context.seed)
 
     @torch.enable_grad()
@@ -201,8 +201,13 @@ def _encode_once(model: Autoencoder, *splits: Split) -> dict[int, Tensor]:
 
 
 def _through(model: Autoencoder, layer: nn.Linear) -> Logits:
-    """Logits of the encoder's output, computed anew at every call."""
-    return lambda split, index: layer(model.encode(split.x(index)))
+    """Logits of the encoder's output, computed anew at every call; of a whole split in batches, to save memory."""
+
+    def logits(split: Split, index: Tensor | slice) -> Tensor:
+        batches = split.batches() if isinstance(index, slice) else [split.x(index)]
+        return torch.cat([layer(model.encode(x)) for x in batches])
+
+    return logits
 
 
 def _layer_for(model: Autoencoder, labelled: Split, data: ImageDataset, context: Context) -> nn.Linear:
