@@ -113,7 +113,7 @@ def test_a_processor_without_avx512_does_not_use_fast_products(monkeypatch, call
 
 
 def test_fast_products_end_with_the_context(calls):
-    with fast_products(CPU):
-        pass
+    with pytest.raises(ValueError, match="of a plugin"), fast_products(CPU):
+        raise ValueError("of a plugin")
     nn.Linear(6, 4)(torch.ones(2, 6))
     assert not calls

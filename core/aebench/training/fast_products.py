@@ -7,46 +7,43 @@ in float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
-SMALLEST = 2**21  # multiplications; for smaller products the overhead exceeds the gain
+SMALLEST = 2**23  # multiplications; for smaller products the overhead exceeds the gain
+_plain_linear = functional.linear
 
 
-def fast_products(device: torch.device) -> AbstractContextManager[object]:
+def fast_products(device: torch.device) -> AbstractContextManager[None]:
     """Context manager in which oneDNN computes large float32 products of `functional.linear` on this device.
 
     This covers `nn.Linear` and everything built on it. Nothing changes on CUDA, on a CPU without AVX-512, under
     autocast, and inside transforms such as `vmap`.
     """
-    return _FastProducts() if device.type == "cpu" and _has_fast_products() else nullcontext()
+    return _replaced_linear() if device.type == "cpu" and _has_fast_products() else nullcontext()
 
 
-class _FastProducts(TorchFunctionMode):
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is functional.linear:
-            return _linear(*args, **kwargs)
-        return func(*args, **kwargs)
+@contextmanager
+def _replaced_linear() -> Iterator[None]:
+    """In this process `functional.linear` is `_linear`; a `TorchFunctionMode` would slow down all other functions."""
+    before = functional.linear
+    functional.linear = _linear
+    try:
+        yield
+    finally:
+        functional.linear = before
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`functional.linear`: input (..., K), weight (N, K), bias (N,) or None -> (..., N)."""
     if not _is_worthwhile(input, weight):
-        return functional.linear(input, weight, bias)
+        return _plain_linear(input, weight, bias)
     product: Tensor = _Product.apply(input.flatten(0, -2), weight, bias)
     return product if input.dim() == 2 else product.unflatten(0, input.shape[:-1])
 
