@@ -61,7 +61,8 @@ class Step:
         for update, sums in zip(self._updates, self.sums, strict=True):
             with arithmetic(self._precision, sums.device):
                 loss = checked_loss(update.loss, update.loss(x, self.noise))
-            update.optimizer.zero_grad(set_to_none=True)
+            for parameter in update.parameters:
+                parameter.grad = None
             # Only the update's own parameters: its loss may depend on others, such as those of a discriminator.
             loss.total.backward(inputs=update.parameters)
             update.optimizer.step()
