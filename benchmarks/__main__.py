@@ -14,6 +14,7 @@ from aebench.execution.devices import cores
 from benchmarks import (
     concurrent,
     evaluation,
+    images_at_once,
     precision,
     products,
     profile,
@@ -36,6 +37,7 @@ PARTS = {
     "concurrent": concurrent,
     "scaling": scaling,
     "evaluation": evaluation,
+    "images_at_once": images_at_once,
     "whole_run": whole_run,
 }
 

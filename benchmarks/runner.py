@@ -31,7 +31,7 @@ from aebench.training.records import TrainingResult
 
 
 class Runner:
-    """Trains vanilla on MNIST.
+    """Trains vanilla on MNIST, and builds other models for it.
 
     Args:
         registry: the plugins.
@@ -45,11 +45,13 @@ class Runner:
         record = registry.dataset("mnist").record
         self.data = load_dataset(record, record.params(), data_dir, splits_seed(42))
 
-    def trainings(self, seeds: int, epochs: int, precision: str = "fp32") -> tuple[TrainingSpec, ...]:
+    def trainings(
+        self, seeds: int, epochs: int, precision: str = "fp32", model: str = "vanilla"
+    ) -> tuple[TrainingSpec, ...]:
         """The specs of one training for each seed."""
         config = {
             ("dataset",): "mnist",
-            ("models",): ["vanilla"],
+            ("models",): [model],
             ("tasks",): ["reconstruction"],
             ("seeds",): seeds,
             ("training", "epochs"): epochs,
@@ -57,9 +59,9 @@ class Runner:
         benchmark = load_benchmark(self.registry, None, config)
         return plan(benchmark, self.data.info, precision, self._device.type).trainings
 
-    def model(self) -> Autoencoder:
-        """Vanilla with its initial weights."""
-        (spec,) = self.trainings(1, 1)
+    def model(self, name: str = "vanilla") -> Autoencoder:
+        """A model with its initial weights."""
+        (spec,) = self.trainings(1, 1, model=name)
         return build_model(self.registry, spec, self.data.info.input_shape)
 
     def seconds(self, seeds: int, epochs: int, precision: str = "fp32") -> list[float]:

@@ -107,7 +107,7 @@ class ConvVQVAE(Autoencoder):
 
     def _count_usage(self, images: Tensor, generator: Generator) -> None:
         self.usage.zero_()
-        for batch in images.split(1000):
+        for batch in images.split(self.images_at_once):
             indices = self.nearest(self.encode(to_unit_interval(batch))).T
             self.usage.scatter_add_(1, indices, torch.ones_like(indices, dtype=torch.float32))
 

@@ -80,8 +80,9 @@ def short_probe(model: Autoencoder, labelled: Split, data: ImageDataset, context
     encoded = _encode_once(model, labelled, data.validation, data.test)
 
     def logits(split: Split, index: Tensor | slice) -> Tensor:
-        h = encoded[id(split)][index]
-        return layer(model.bottleneck(h, stochastic=True, generator=generator).z)  # a new sample at every call
+        batches = encoded[id(split)][index].split(split.images_at_once)
+        # a new sample at every call
+        return torch.cat([layer(model.bottleneck(h, stochastic=True, generator=generator).z) for h in batches])
 
     return _stop_early(_ShortFit(logits, [layer], labelled, data, context))
 

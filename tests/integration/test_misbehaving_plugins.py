@@ -118,7 +118,7 @@ def limited(model, data, context):
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 1_500_000_000, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (used + 500_000_000, hard))
     try:
         largest = 0
         for x in data.train.batches():
@@ -250,11 +250,11 @@ def test_a_worker_that_leaks_is_ended_and_its_job_retried_alone(with_plugin, dig
 
 def test_an_evaluation_that_runs_out_of_memory_gets_smaller_batches(with_plugin, digits, tmp_path):
     run = Run(tmp_path, with_plugin, digits, ["working"], ["limited", "insatiable", "reconstruction"])
-    assert run.metrics("working", "limited") == {"value": 250.0}
+    assert run.metrics("working", "limited") == {"value": 64.0}
     (note,) = run.ends["working", "limited"].notes
-    assert note == "ran out of memory with 1000 images at once, and was evaluated with 250 at once"
+    assert note == "ran out of memory with 256 images at once, and was evaluated with 64 at once"
     assert re.fullmatch(
-        r"out of memory: 80 TB were asked for, with batches of 60 to 1000 images of 1 x 8 x 8 and a model of "
+        r"out of memory: 80 TB were asked for, with batches of 16 to 256 images of 1 x 8 x 8 and a model of "
         r"[\d,]+ parameters; [\d.]+ [GM]B of the machine's [\d.]+ GB are free; try .*",
         run.ends["working", "insatiable"].error,
     )

@@ -126,6 +126,19 @@ def test_interpolation_begins_and_ends_at_the_reconstructions(build, x, name):
     torch.testing.assert_close(path[:, -1], model.reconstruct(x[3:6]))
 
 
+@pytest.mark.parametrize(("gradients", "sizes"), [(False, [256, 256, 88]), (True, [600])])
+def test_without_gradients_few_codes_are_decoded_at_once(build, gradients, sizes):
+    model = build("vanilla").eval()
+    z = torch.randn(600, model.latent_dim)
+    seen = []
+    hook = model.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    with torch.set_grad_enabled(gradients):
+        images = model.decode_images(z)
+    hook.remove()
+    assert seen == sizes
+    torch.testing.assert_close(images, model.decode(z).sigmoid())
+
+
 def _snapshot(module):
     return {name: value.clone() for name, value in module.state_dict().items()}
 

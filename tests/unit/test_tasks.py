@@ -234,6 +234,7 @@ def test_errors_within_groups(evaluate):
 
 def test_anomaly_detection_with_perfect_and_reversed_scores(evaluate, digits):
     ones = digits.test.labels == 1
+    data = digits.in_batches_of(len(ones))
 
     class Scoring(Identity):
         """Reconstructs the images in `bad` as white, and all others perfectly."""
@@ -243,10 +244,10 @@ def test_anomaly_detection_with_perfect_and_reversed_scores(evaluate, digits):
             self.bad = bad
 
         def decode(self, z):
-            return torch.where(self.bad[: len(z), None, None, None], 20.0, super().decode(z))
+            return torch.where(self.bad[:, None, None, None], 20.0, super().decode(z))
 
-    assert evaluate("anomaly_detection", Scoring(ones), held_out=1).metrics["auroc"] == 1
-    assert evaluate("anomaly_detection", Scoring(~ones), held_out=1).metrics["auroc"] == 0
+    assert evaluate("anomaly_detection", Scoring(ones), data, held_out=1).metrics["auroc"] == 1
+    assert evaluate("anomaly_detection", Scoring(~ones), data, held_out=1).metrics["auroc"] == 0
     signed = evaluate("anomaly_detection", Constant(), held_out=1).metrics["signed_sum_auroc"]
     ink = digits.test.x().flatten(1).sum(dim=1)
     pairs = (ink[ones][:, None] < ink[~ones][None]).float().mean()

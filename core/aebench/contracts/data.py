@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-IMAGES_AT_ONCE = 1000  # that an evaluation gives a model
+IMAGES_AT_ONCE = 256  # that an evaluation gives a model; their activations fit into the caches of most processors
 
 
 def to_unit_interval(images: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class Split:
     Attributes:
         images: (N, C, H, W) uint8.
         labels: (N,) int64 class indices, or None.
-        images_at_once: the size of `batches`; less than 1000 after an evaluation has run out of memory.
+        images_at_once: the size of `batches`; less than 256 after an evaluation has run out of memory.
     """
 
     images: Tensor

@@ -89,7 +89,7 @@ class Autoencoder(nn.Module):
         decoder: (B, latent_dim) -> (B, C, H, W), interpreted by `likelihood`; usually `spec.decoder()`.
 
     Attributes:
-        images_at_once: the number of images or codes that an evaluation should give the model at most; less than 1000
+        images_at_once: the number of images or codes that an evaluation should give the model at most; less than 256
             after it has run out of memory.
     """
 
@@ -118,8 +118,9 @@ class Autoencoder(nn.Module):
         return decoded
 
     def decode_images(self, z: Tensor) -> Tensor:
-        """Code (B, latent_dim) -> images (B, *input_shape) in [0, 1]."""
-        return self.likelihood.mean(self.decode(z))
+        """Code (B, latent_dim) -> images (B, *input_shape) in [0, 1]; `images_at_once` at a time without gradients."""
+        parts = [z] if torch.is_grad_enabled() else z.split(self.images_at_once)
+        return torch.cat([self.likelihood.mean(self.decode(part)) for part in parts])
 
     def corrupt(self, x: Tensor, generator: Generator) -> Tensor:
         """The encoder's input in training, of the same shape as x; the target is x itself. By default the identity."""

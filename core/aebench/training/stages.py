@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from aebench.contracts import Autoencoder, ImageDataset, Split, Stage
+from aebench.contracts.data import IMAGES_AT_ONCE
 from aebench.contracts.stages import Fit, UpdateLoss
 from aebench.errors import BudgetExceeded
 from aebench.training.fast_products import fast_products
@@ -18,7 +19,7 @@ from aebench.training.records import Budget
 from aebench.training.step import Step
 from aebench.training.step_runner import StepRunner
 
-EVALUATION_BATCH = 1000
+VALIDATION_BATCH = {"cpu": IMAGES_AT_ONCE, "cuda": 1000}  # on CUDA fewer kernels are launched
 
 
 class StageInTraining:
@@ -188,7 +189,7 @@ def _mean_loss(loss: UpdateLoss, split: Split, noise: Generator) -> Tensor:
     """Total loss in nats per image in evaluation mode, a scalar on the device."""
     total = torch.zeros((), device=split.images.device)
     with fast_products(total.device):
-        for x in split.batches(EVALUATION_BATCH):
+        for x in split.batches(VALIDATION_BATCH[total.device.type]):
             total += loss(x, noise).total * len(x)
     return total / len(split)
 
