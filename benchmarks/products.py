@@ -24,6 +24,9 @@ SECONDS = 0.1  # of one measurement
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Microseconds of each layer: images, inputs and outputs; and the ratio of oneDNN to the default."""
+    if not fast_products._has_fast_products():
+        print("not used on this processor")
+        return {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

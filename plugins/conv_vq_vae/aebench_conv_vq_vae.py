@@ -103,7 +103,7 @@ class ConvVQVAE(Autoencoder):
     def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
         """Interpolates before the bottleneck: each point is a grid of codewords, which change one after another."""
         path = straight_line(self.encode(start), self.encode(end), steps)
-        return self.decode_images(self.bottleneck(path.flatten(0, 1)).z).unflatten(0, path.shape[:2])
+        return self.decode_in_batches(self.bottleneck(path.flatten(0, 1)).z).unflatten(0, path.shape[:2])
 
     def _count_usage(self, images: Tensor, generator: Generator) -> None:
         self.usage.zero_()
@@ -116,7 +116,7 @@ class ConvVQVAE(Autoencoder):
 
         The cells are independent, where the paper fits an autoregressive prior to the grid.
         """
-        return self.decode_images(self.look_up(torch.multinomial(self.usage, n, True, generator=generator).T))
+        return self.decode_in_batches(self.look_up(torch.multinomial(self.usage, n, True, generator=generator).T))
 
 
 def _norm(channels: int) -> nn.GroupNorm:

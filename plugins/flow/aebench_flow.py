@@ -79,7 +79,7 @@ def fit(model: Autoencoder, codes: Tensor, generator: Generator) -> Callable[[in
         noise = torch.randn(n, rank, generator=generator, device=generator.device)
         if flow is not None:
             noise[:, :WIDEST] = flow().transform.inv(noise[:, :WIDEST])
-        return model.decode_images(whitening.restore(noise))
+        return model.decode_in_batches(whitening.restore(noise))
 
     return draw
 

@@ -49,12 +49,12 @@ class VQVAE(Autoencoder):
         """Interpolates before the bottleneck, so that each point is quantised: as `Autoencoder.interpolate`."""
         path = straight_line(self.encode(start), self.encode(end), steps)
         z = self.bottleneck(path.flatten(0, 1)).z
-        return self.decode_images(z).unflatten(0, path.shape[:2])
+        return self.decode_in_batches(z).unflatten(0, path.shape[:2])
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         dims, size = self.codebook.shape
         choice = torch.randint(size, (dims, n), device=self.codebook.device, generator=generator)
-        return self.decode_images(self.codebook.gather(1, choice).T)
+        return self.decode_in_batches(self.codebook.gather(1, choice).T)
 
 
 def nearest(codebook: Tensor, h: Tensor) -> Tensor:

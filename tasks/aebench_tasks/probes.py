@@ -20,7 +20,7 @@ BATCH_SIZE = 32
 MAX_EPOCHS = 20
 PATIENCE = 3  # epochs without a lower validation loss
 
-Logits = Callable[[Split, Tensor | slice], Tensor]  # of images at these positions, or of all of them
+Logits = Callable[[Split, Tensor | None], Tensor]  # of the images at these positions; None for all
 
 
 def labels_of(split: Split) -> Tensor:
@@ -79,9 +79,9 @@ def short_probe(model: Autoencoder, labelled: Split, data: ImageDataset, context
     layer = _linear(model.latent_dim, len(data.classes), generator)
     encoded = _encode_once(model, labelled, data.validation, data.test)
 
-    def logits(split: Split, index: Tensor | slice) -> Tensor:
-        batches = encoded[id(split)][index].split(split.images_at_once)
-        # a new sample at every call
+    def logits(split: Split, index: Tensor | None) -> Tensor:
+        """Of new samples of the codes at every call."""
+        batches = _rows(encoded[id(split)], index).split(split.images_at_once)
         return torch.cat([layer(model.bottleneck(h, stochastic=True, generator=generator).z) for h in batches])
 
     return _stop_early(_ShortFit(logits, [layer], labelled, data, context))
@@ -123,7 +123,7 @@ def frozen_random_features(context: Context, labelled: Split, data: ImageDataset
     model = context.fresh_model().eval().requires_grad_(False)
     layer = _layer_for(model, labelled, data, context)
     encoded = _encode_once(model, labelled, data.test)
-    fit = _ShortFit(lambda split, index: layer(encoded[id(split)][index]), [layer], labelled, data, context)
+    fit = _ShortFit(lambda split, index: layer(_rows(encoded[id(split)], index)), [layer], labelled, data, context)
     return _accuracy_after(fit, [epochs])[0]
 
 
@@ -162,11 +162,11 @@ class _ShortFit:
     def validation_loss(self) -> float:
         """Mean cross-entropy of the validation images, in nats per image."""
         validation = self._data.validation
-        return float(functional.cross_entropy(self._logits(validation, slice(None)), labels_of(validation)))
+        return float(functional.cross_entropy(self._logits(validation, None), labels_of(validation)))
 
     def test_accuracy(self) -> float:
         test = self._data.test
-        predicted = self._logits(test, slice(None)).argmax(dim=1)
+        predicted = self._logits(test, None).argmax(dim=1)
         return float((predicted == labels_of(test)).float().mean())
 
     def _set_training(self, mode: bool) -> None:
@@ -201,11 +201,15 @@ def _encode_once(model: Autoencoder, *splits: Split) -> dict[int, Tensor]:
     return {id(split): torch.cat([model.encode(x) for x in split.batches()]) for split in splits}
 
 
+def _rows(values: Tensor, index: Tensor | None) -> Tensor:
+    return values if index is None else values[index]
+
+
 def _through(model: Autoencoder, layer: nn.Linear) -> Logits:
     """Logits of the encoder's output, computed anew at every call; of a whole split in batches, to save memory."""
 
-    def logits(split: Split, index: Tensor | slice) -> Tensor:
-        batches = split.batches() if isinstance(index, slice) else [split.x(index)]
+    def logits(split: Split, index: Tensor | None) -> Tensor:
+        batches = split.batches() if index is None else [split.x(index)]
         return torch.cat([layer(model.encode(x)) for x in batches])
 
     return logits

@@ -77,7 +77,7 @@ def _decoded(model: Autoencoder, weights: Tensor, means: Tensor, factors: Tensor
         for k, (mean, factor) in enumerate(zip(means.float().to(device), factors.float().to(device), strict=True)):
             own = component == k
             codes[own] = mean + (noise[own] * factor if factor.dim() == 1 else noise[own] @ factor.T)
-        return model.decode_images(codes)
+        return model.decode_in_batches(codes)
 
     return draw
 

@@ -126,17 +126,14 @@ def test_interpolation_begins_and_ends_at_the_reconstructions(build, x, name):
     torch.testing.assert_close(path[:, -1], model.reconstruct(x[3:6]))
 
 
-@pytest.mark.parametrize(("gradients", "sizes"), [(False, [256, 256, 88]), (True, [600])])
-def test_without_gradients_few_codes_are_decoded_at_once(build, gradients, sizes):
-    model = build("vanilla").eval()
-    z = torch.randn(600, model.latent_dim)
-    seen = []
-    hook = model.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    with torch.set_grad_enabled(gradients):
-        images = model.decode_images(z)
-    hook.remove()
-    assert seen == sizes
-    torch.testing.assert_close(images, model.decode(z).sigmoid())
+@pytest.mark.parametrize("name", ["vae", "vq_vae", "conv_vq_vae"])
+def test_samples_and_interpolations_are_decoded_in_batches(build, x, name):
+    model, sizes = build(name).eval(), []
+    model.decoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    with torch.no_grad():
+        model.sample(600, Generator().manual_seed(0))
+        model.interpolate(x[:20], x[10:30], 30)
+    assert sizes == [256, 256, 88, 256, 256, 88]
 
 
 def _snapshot(module):

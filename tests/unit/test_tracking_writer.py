@@ -367,7 +367,8 @@ def test_a_model_that_is_delivered_twice_is_logged_once(open_store, client, rota
     assert {model.status for model in (first, again, last)} == {"READY"}
     assert first.model_id == again.model_id != last.model_id
     outputs = client.get_run(run.info.run_id).outputs.model_outputs
-    assert Counter(output.model_id for output in outputs)[first.model_id] == 1
+    counts = Counter(output.model_id for output in outputs)
+    assert counts[first.model_id] == counts[last.model_id] == 1
 
 
 def test_a_program_that_is_damaged_is_not_logged(open_store, client, rotation, exported, journal):

@@ -89,8 +89,8 @@ class Autoencoder(nn.Module):
         decoder: (B, latent_dim) -> (B, C, H, W), interpreted by `likelihood`; usually `spec.decoder()`.
 
     Attributes:
-        images_at_once: the number of images or codes that an evaluation should give the model at most; less than 256
-            after it has run out of memory.
+        images_at_once: the number of images or codes that an evaluation should give the model at most; fewer after
+            it has run out of memory.
     """
 
     images_at_once: int = IMAGES_AT_ONCE
@@ -118,9 +118,12 @@ class Autoencoder(nn.Module):
         return decoded
 
     def decode_images(self, z: Tensor) -> Tensor:
-        """Code (B, latent_dim) -> images (B, *input_shape) in [0, 1]; `images_at_once` at a time without gradients."""
-        parts = [z] if torch.is_grad_enabled() else z.split(self.images_at_once)
-        return torch.cat([self.likelihood.mean(self.decode(part)) for part in parts])
+        """Code (B, latent_dim) -> images (B, *input_shape) in [0, 1]."""
+        return self.likelihood.mean(self.decode(z))
+
+    def decode_in_batches(self, z: Tensor) -> Tensor:
+        """`decode_images` for any number of codes, in an evaluation: `images_at_once` at a time."""
+        return torch.cat([self.decode_images(batch) for batch in z.split(self.images_at_once)])
 
     def corrupt(self, x: Tensor, generator: Generator) -> Tensor:
         """The encoder's input in training, of the same shape as x; the target is x itself. By default the identity."""
@@ -173,7 +176,7 @@ class Autoencoder(nn.Module):
             (B, steps, *input_shape) in [0, 1].
         """
         path = straight_line(self.embed(start), self.embed(end), steps)
-        return self.decode_images(path.flatten(0, 1)).unflatten(0, path.shape[:2])
+        return self.decode_in_batches(path.flatten(0, 1)).unflatten(0, path.shape[:2])
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         """Draw n images from the prior: (n, *input_shape) in [0, 1]; requires the capability "sample".

@@ -13,7 +13,7 @@ from aebench.planning.specs import EvaluationSpec, ExportSpec, TrainingSpec
 DATA, REFERENCE_CLASSIFIER = "data", "reference_classifier"
 WEIGHTS, CHECKPOINT, PROGRAM = "weights", "checkpoint", "program"
 
-EXPORT_SECONDS = 60.0  # an export takes a second, and the first one in a process some more
+EXPORT_SECONDS = 300.0  # an export takes a second, and the first one in a process some more
 
 
 @dataclass(frozen=True, eq=False)

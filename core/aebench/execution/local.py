@@ -66,6 +66,7 @@ class LocalExecutor:
         self._config = config
         self._artifacts = FolderStore(config.artifacts)
         self._roles = list(roles)
+        # An exporter holds one model without images, so the others share the memory.
         self._worker_memory = worker_memory or default_worker_memory(
             sum(role.count for role in roles if role.trains or role.evaluates)
         )

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from aebench.contracts import Autoencoder, ImageDataset, SamplerRecord, Skip, TaskRecord
-from aebench.contracts.data import IMAGES_AT_ONCE
+from aebench.contracts.data import images_at_once
 from aebench.errors import AebenchError, one_line
 from aebench.evaluation.evaluate import evaluate
 from aebench.evaluation.returned_values import check_model
@@ -127,7 +127,7 @@ class JobRunner:
             sizes = f"batches of {spec.batch_size} {sizes}"
             hint = "try a smaller training.batch_size or --jobs 1"
         else:
-            sizes = f"batches of {SMALLER_BATCHES[-1]} to {IMAGES_AT_ONCE} {sizes}"
+            sizes = f"batches of {SMALLER_BATCHES[-1]} to {images_at_once(self._device)} {sizes}"
             hint = "try --jobs 1, or fewer images"
         return f"{out_of_memory_message(error, sizes, self._device)}; {hint}"
 
@@ -185,7 +185,8 @@ class JobRunner:
         """The result and its files; an evaluation that runs out of memory gets smaller batches."""
         data = self._inputs.data(job.inputs[DATA], spec.training.held_out)
         largest = max(len(split) for split in (data.train, data.validation, data.test))
-        sizes = [IMAGES_AT_ONCE, *(size for size in SMALLER_BATCHES if size < largest)]
+        preferred = images_at_once(self._device)
+        sizes = [preferred, *(size for size in SMALLER_BATCHES if size < largest)]
         for size in sizes:
             try:
                 result, files = self._evaluate_in_batches(job, spec, size)
@@ -196,8 +197,8 @@ class JobRunner:
             finally:
                 _release_memory(self._device)
         artifacts = {name: self.artifacts.put(content) for name, content in files.items()}
-        note = f"ran out of memory with {IMAGES_AT_ONCE} images at once, and was evaluated with {size} at once"
-        return Succeeded(job.id, result, artifacts, (note,) if size < IMAGES_AT_ONCE else ())
+        note = f"ran out of memory with {preferred} images at once, and was evaluated with {size} at once"
+        return Succeeded(job.id, result, artifacts, (note,) if size < preferred else ())
 
     def _evaluate_in_batches(
         self, job: Job, spec: EvaluationSpec, images_at_once: int

@@ -30,7 +30,7 @@ def gaussian_bottleneck(h: Tensor, kl_weight: float, stochastic: bool, generator
 
 def sample_standard_normal(model: Autoencoder, n: int, generator: Generator) -> Tensor:
     """Decode n codes z ~ N(0, I): (n, *input_shape) float32 in [0, 1], on the device of `generator` and model."""
-    return model.decode_images(standard_normal((n, model.latent_dim), generator.device, generator))
+    return model.decode_in_batches(standard_normal((n, model.latent_dim), generator.device, generator))
 
 
 def standard_normal(shape: tuple[int, ...], device: torch.device, generator: Generator | None) -> Tensor:

@@ -28,7 +28,8 @@ REQUIREMENTS_FILE, ENVIRONMENT_FILE, DESCRIPTION_FILE = "requirements.txt", "pyt
 def log_exported_model(client: MlflowClient, run_id: str, exported: ExportedModel, program: Path) -> None:
     """Log a model as an output of a run; `mlflow.pytorch.load_model` and MLflow's servers load it.
 
-    Logging it twice leaves one model. A former one of this name, or one that was logged in part, is replaced.
+    Logging it twice leaves one model. A former one of this name, or one that was logged in part, is replaced; MLflow
+    goes on listing it among the run's outputs.
 
     Args:
         client: of the tracking store.

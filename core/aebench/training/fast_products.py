@@ -24,7 +24,7 @@ def fast_products(device: torch.device) -> AbstractContextManager[None]:
     """Context manager in which oneDNN computes large float32 products of `functional.linear` on this device.
 
     This covers `nn.Linear` and everything built on it. Nothing changes on CUDA, on a CPU without AVX-512, under
-    autocast, and inside transforms such as `vmap`.
+    autocast, and inside transforms such as `vmap`. A `TorchFunctionMode` does not see what oneDNN computes.
     """
     return _replaced_linear() if device.type == "cpu" and _has_fast_products() else nullcontext()
 
