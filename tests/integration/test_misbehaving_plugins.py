@@ -271,7 +271,8 @@ def test_a_training_that_runs_out_of_memory_says_how_much_it_asked_for(with_plug
 @pytest.mark.skipif(sys.platform != "linux", reason="needs signals of the Linux kernel")
 def test_no_process_outlives_a_driver_that_is_killed_while_a_plugin_holds_pythons_lock(home, distribution):
     holding = home.path / "holding"
-    env = environment(HOLDING=str(holding), **distribution("misbehaving_test_plugin", PLUGIN))
+    own = {"HOLDING": str(holding), "AEBENCH_WORK_DIR": str(home.path / "work")}  # no later run cleans up
+    env = environment(**own, **distribution("misbehaving_test_plugin", PLUGIN))
     env["PYTHONPATH"] += os.pathsep + os.environ.get("PYTHONPATH", "")
     command = [AEBENCH, "run", "--models", "holdsthelock", "--tasks", "reconstruction", "--jobs", "2"]
     with subprocess.Popen(command, cwd=home.path, env=env, stdout=subprocess.DEVNULL) as driver:
