@@ -19,7 +19,7 @@ IMAGES_AT_ONCE = 256  # that an evaluation on the CPU gives a model: more would 
 IMAGES_AT_ONCE_ON_CUDA = 1000  # fewer kernels are launched
 
 
-def images_at_once(device: torch.device) -> int:
+def images_at_once_on(device: torch.device) -> int:
     """How many images an evaluation gives a model at once on this device."""
     return IMAGES_AT_ONCE_ON_CUDA if device.type == "cuda" else IMAGES_AT_ONCE
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from aebench.contracts import Autoencoder, ImageDataset, SamplerRecord, Skip, TaskRecord
-from aebench.contracts.data import images_at_once
+from aebench.contracts.data import images_at_once_on
 from aebench.errors import AebenchError, one_line
 from aebench.evaluation.evaluate import evaluate
 from aebench.evaluation.returned_values import check_model
@@ -127,7 +127,7 @@ class JobRunner:
             sizes = f"batches of {spec.batch_size} {sizes}"
             hint = "try a smaller training.batch_size or --jobs 1"
         else:
-            sizes = f"batches of {SMALLER_BATCHES[-1]} to {images_at_once(self._device)} {sizes}"
+            sizes = f"batches of {SMALLER_BATCHES[-1]} to {images_at_once_on(self._device)} {sizes}"
             hint = "try --jobs 1, or fewer images"
         return f"{out_of_memory_message(error, sizes, self._device)}; {hint}"
 
@@ -185,7 +185,7 @@ class JobRunner:
         """The result and its files; an evaluation that runs out of memory gets smaller batches."""
         data = self._inputs.data(job.inputs[DATA], spec.training.held_out)
         largest = max(len(split) for split in (data.train, data.validation, data.test))
-        preferred = images_at_once(self._device)
+        preferred = images_at_once_on(self._device)
         sizes = [preferred, *(size for size in SMALLER_BATCHES if size < largest)]
         for size in sizes:
             try:
@@ -248,10 +248,9 @@ class JobRunner:
         return model.eval()
 
     def _build(self, spec: TrainingSpec, input_shape: tuple[int, int, int], seed: int | None = None) -> Autoencoder:
-        channels, height, width = input_shape
-        images = f"images of {channels} x {height} x {width}"
+        images = f"images of {' x '.join(map(str, input_shape))}"
         self._sizes[spec.hash] = images
-        model = build_model(self._registry, spec, (channels, height, width), seed)
+        model = build_model(self._registry, spec, input_shape, seed)
         self._sizes[spec.hash] = f"{images} and a model of {parameter_count(model):,} parameters"
         return model.to(self._device)
 

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from aebench.contracts import Autoencoder, ImageDataset, Split, Stage
-from aebench.contracts.data import images_at_once
+from aebench.contracts.data import images_at_once_on
 from aebench.contracts.stages import Fit, UpdateLoss
 from aebench.errors import BudgetExceeded
 from aebench.training.fast_products import fast_products
@@ -187,7 +187,7 @@ def _mean_loss(loss: UpdateLoss, split: Split, noise: Generator) -> Tensor:
     """Total loss in nats per image in evaluation mode, a scalar on the device."""
     total = torch.zeros((), device=split.images.device)
     with fast_products(total.device):
-        for x in split.batches(images_at_once(total.device)):
+        for x in split.batches(images_at_once_on(total.device)):
             total += loss(x, noise).total * len(x)
     return total / len(split)
 
