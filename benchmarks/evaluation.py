@@ -20,12 +20,11 @@ from aebench.execution.events import Failed, Succeeded
 from aebench.execution.jobs import DATA, WEIGHTS, build_jobs
 from aebench.execution.run_job import JobRunner
 from aebench.execution.scheduler import Scheduler
-from aebench.planning.benchmark import load_benchmark
 from aebench.planning.cells import CellResult
-from aebench.planning.planner import plan
-from aebench.planning.specs import EvaluationSpec, TrainingSpec
+from aebench.planning.specs import TrainingSpec
 from aebench.registry.loading import create_registry
 from aebench.testing.in_process import InProcessExecutor
+from benchmarks.measuring import one_thread
 from benchmarks.runner import Runner
 
 EPOCHS, SEEDS = 3, 3
@@ -36,19 +35,16 @@ CASES = {
 }
 
 
+@one_thread()
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds and metrics of each case: a list with one entry for each seed."""
-    runner, threads = Runner(create_registry(), options.data_dir, "cpu"), torch.get_num_threads()
+    runner = Runner(create_registry(), options.data_dir, "cpu")
     seconds: dict[str, list[float]] = defaultdict(list)
     metrics: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in CASES}
-    torch.set_num_threads(1)
-    try:
-        for name, result in _results(runner):
-            seconds[name].append(result.seconds)
-            for metric, value in result.metrics.items():
-                metrics[name][metric].append(value)
-    finally:
-        torch.set_num_threads(threads)
+    for name, result in _results(runner):
+        seconds[name].append(result.seconds)
+        for metric, value in result.metrics.items():
+            metrics[name][metric].append(value)
     for name, values in seconds.items():
         print(f"{name}: {min(values):.1f} to {max(values):.1f} s")
         for metric, found in metrics[name].items():
@@ -65,7 +61,7 @@ def _results(runner: Runner) -> Iterator[tuple[str, CellResult]]:
         job_runner.prepare(["latent_structure"], data)
         weights: dict[str, Ref] = {}
         for name, (task, params) in CASES.items():
-            cells = _cells(runner, task, params)
+            cells = runner.plan(SEEDS, EPOCHS, task={"name": task, "params": params}).cells
             jobs = build_jobs(cells, {DATA: data}, weights, (), None)
             specs = {job.id: job.spec for job in jobs}
             for event in Scheduler(jobs, InProcessExecutor(job_runner)).run():
@@ -77,16 +73,3 @@ def _results(runner: Runner) -> Iterator[tuple[str, CellResult]]:
                         yield name, event.result
                     elif isinstance(spec, TrainingSpec):
                         weights[spec.hash] = event.artifacts[WEIGHTS]
-
-
-def _cells(runner: Runner, task: str, params: dict[str, Any]) -> tuple[EvaluationSpec, ...]:
-    """One cell for each seed."""
-    config = {
-        ("dataset",): "mnist",
-        ("models",): ["vanilla"],
-        ("tasks",): [{"name": task, "params": params}],
-        ("seeds",): SEEDS,
-        ("training", "epochs"): EPOCHS,
-    }
-    benchmark = load_benchmark(runner.registry, None, config)
-    return plan(benchmark, runner.data.info, "fp32", "cpu").cells

@@ -14,29 +14,26 @@ from aebench.contracts import Autoencoder, Split
 from aebench.contracts.data import IMAGES_AT_ONCE
 from aebench.registry.loading import create_registry
 from aebench.training.fast_products import fast_products
-from benchmarks.measuring import Spread
+from benchmarks.measuring import Spread, one_thread
 from benchmarks.runner import Runner
 
 MODELS = ("vanilla", "vae", "masked", "conv_vq_vae")
 SIZES = (1000, IMAGES_AT_ONCE, 64)
 
 
+@one_thread()
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds by model and size; the sizes take turns."""
-    runner, threads = Runner(create_registry(), options.data_dir, "cpu"), torch.get_num_threads()
-    torch.set_num_threads(1)
+    runner = Runner(create_registry(), options.data_dir, "cpu")
     results: dict[str, Any] = {}
-    try:
-        for name in MODELS:
-            model, seconds = runner.model(name).eval(), defaultdict(list)
-            for _ in range(options.repeats):
-                for size in SIZES:
-                    seconds[size].append(_seconds(model, runner.data.test, size))
-            spreads = {size: Spread.of(values) for size, values in seconds.items()}
-            print(f"{name:12}" + ", ".join(f"{size} at once: {spread} s" for size, spread in spreads.items()))
-            results[name] = {size: asdict(spread) for size, spread in spreads.items()}
-    finally:
-        torch.set_num_threads(threads)
+    for name in MODELS:
+        model, seconds = runner.model(name).eval(), defaultdict(list)
+        for _ in range(options.repeats):
+            for size in SIZES:
+                seconds[size].append(_seconds(model, runner.data.test, size))
+        spreads = {size: Spread.of(values) for size, values in seconds.items()}
+        print(f"{name:12}" + ", ".join(f"{size} at once: {spread} s" for size, spread in spreads.items()))
+        results[name] = {size: asdict(spread) for size, spread in spreads.items()}
     return results
 
 

@@ -1,16 +1,18 @@
-"""Medians with their spread, and the CPU time and memory of a tree of processes."""
+"""Medians with their spread, one thread, and the CPU time and memory of a tree of processes."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from types import TracebackType
 from typing import Self
 
 import psutil
+import torch
 
 INTERVAL = 1.0  # seconds between two samples of the processes; a sample costs some milliseconds
 
@@ -30,6 +32,17 @@ class Spread:
 
     def __str__(self) -> str:
         return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Context manager and decorator: PyTorch computes on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class ProcessTree:

@@ -16,23 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from aebench.training import fast_products
-from benchmarks.measuring import Spread
+from benchmarks.measuring import Spread, one_thread
 
 SHAPES = ((64, 64, 64), (256, 64, 256), (256, 113, 341), (64, 512, 512), (256, 1024, 341), (1024, 1024, 341))
 SECONDS = 0.1  # of one measurement
 
 
+@one_thread()
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Microseconds of each layer: images, inputs and outputs; and the ratio of oneDNN to the default."""
     if not fast_products._has_fast_products():
         print("not used on this processor")
         return {}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return {"x".join(map(str, shape)): _compare(*shape, max(5, options.repeats)) for shape in SHAPES}
-    finally:
-        torch.set_num_threads(threads)
+    return {"x".join(map(str, shape)): _compare(*shape, max(5, options.repeats)) for shape in SHAPES}
 
 
 def _compare(images: int, inputs: int, outputs: int, repeats: int) -> dict[str, Any]:

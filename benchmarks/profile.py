@@ -6,7 +6,6 @@ import argparse
 import copy
 from dataclasses import replace
 
-import torch
 from torch import Generator
 from torch.profiler import ProfilerActivity, profile
 
@@ -16,6 +15,7 @@ from aebench.training.fitting import fit
 from aebench.training.records import Budget
 from benchmarks.baseline import BATCH_SIZE
 from benchmarks.ceiling import training_flops
+from benchmarks.measuring import one_thread
 from benchmarks.runner import Runner
 
 STEPS = 100
@@ -54,16 +54,12 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     return results
 
 
+@one_thread()
 def _milliseconds_per_step(model: Autoencoder, data: ImageDataset, precision: str) -> dict[str, float]:
     """Milliseconds by group of operators, including the overhead of the profiler."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     budget, batches, noise = Budget(1, BATCH_SIZE, precision=precision), Generator().manual_seed(1), Generator()
-    try:
-        with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
-            fit(model, data, budget, batches=batches, noise=noise)
-    finally:
-        torch.set_num_threads(threads)
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+        fit(model, data, budget, batches=batches, noise=noise)
     sums = dict.fromkeys([*GROUPS, REST], 0.0)
     for event in profiler.key_averages():
         group = next((group for group, names in GROUPS.items() if event.key.startswith(names)), REST)

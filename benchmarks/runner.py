@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 
@@ -22,9 +22,8 @@ from aebench.execution.local import LocalExecutor
 from aebench.execution.scheduler import Scheduler
 from aebench.execution.worker import WorkerConfig
 from aebench.planning.benchmark import load_benchmark
-from aebench.planning.planner import plan
+from aebench.planning.planner import Plan, plan
 from aebench.planning.seeds import splits_seed
-from aebench.planning.specs import TrainingSpec
 from aebench.registry.records import Registry
 from aebench.training.building import build_model
 from aebench.training.records import TrainingResult
@@ -45,23 +44,28 @@ class Runner:
         record = registry.dataset("mnist").record
         self.data = load_dataset(record, record.params(), data_dir, splits_seed(42))
 
-    def trainings(
-        self, seeds: int, epochs: int, precision: str = "fp32", model: str = "vanilla"
-    ) -> tuple[TrainingSpec, ...]:
-        """The specs of one training for each seed."""
+    def plan(
+        self,
+        seeds: int,
+        epochs: int,
+        precision: str = "fp32",
+        model: str = "vanilla",
+        task: str | dict[str, Any] = "reconstruction",
+    ) -> Plan:
+        """One training and one cell for each seed."""
         config = {
             ("dataset",): "mnist",
             ("models",): [model],
-            ("tasks",): ["reconstruction"],
+            ("tasks",): [task],
             ("seeds",): seeds,
             ("training", "epochs"): epochs,
         }
         benchmark = load_benchmark(self.registry, None, config)
-        return plan(benchmark, self.data.info, precision, self._device.type).trainings
+        return plan(benchmark, self.data.info, precision, self._device.type)
 
     def model(self, name: str = "vanilla") -> Autoencoder:
         """A model with its initial weights."""
-        (spec,) = self.trainings(1, 1, model=name)
+        (spec,) = self.plan(1, 1, model=name).trainings
         return build_model(self.registry, spec, self.data.info.input_shape)
 
     def seconds(self, seeds: int, epochs: int, precision: str = "fp32") -> list[float]:
@@ -80,7 +84,7 @@ class Runner:
         with tempfile.TemporaryDirectory() as folder:
             artifacts = FolderStore(Path(folder))
             data = artifacts.put_written(self.data.save)
-            jobs = [Job(spec.hash, spec, {DATA: data}) for spec in self.trainings(seeds, epochs, precision)]
+            jobs = [Job(spec.hash, spec, {DATA: data}) for spec in self.plan(seeds, epochs, precision).trainings]
             config = WorkerConfig(artifacts.folder, data, str(self._device), self.registry.broken)
             executor = LocalExecutor(config, allocate(self._device, frozenset()))
             with closing(in_background(lambda stop: Scheduler(jobs, executor, stop).run())) as events:

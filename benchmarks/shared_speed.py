@@ -25,7 +25,7 @@ from aebench.training import fast_products
 from aebench.training.fitting import fit
 from aebench.training.records import Budget
 from benchmarks.baseline import BATCH_SIZE
-from benchmarks.measuring import Spread
+from benchmarks.measuring import Spread, one_thread
 from benchmarks.runner import Runner
 
 STEPS = 100
@@ -84,11 +84,7 @@ def _no_fast_products() -> AbstractContextManager[object]:
     return mock.patch.object(fast_products, "_has_fast_products", return_value=False)
 
 
+@one_thread()
 def _seconds(model: Autoencoder, data: ImageDataset) -> float:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     batches, noise = Generator().manual_seed(1), Generator().manual_seed(2)
-    try:
-        return fit(model, data, Budget(1, BATCH_SIZE), batches=batches, noise=noise).seconds
-    finally:
-        torch.set_num_threads(threads)
+    return fit(model, data, Budget(1, BATCH_SIZE), batches=batches, noise=noise).seconds
