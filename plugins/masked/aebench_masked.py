@@ -52,8 +52,8 @@ class Masked(Autoencoder):
     def tokens(self, x: Tensor) -> Tensor:
         """All patches, with their positions: (B, C, H, W) -> (B, patches, WIDTH); zeros fill incomplete patches."""
         missing = [cells * self.patch - pixels for cells, pixels in zip(self.grid, x.shape[2:], strict=True)]
-        patches = functional.unfold(functional.pad(x, (0, missing[1], 0, missing[0])), self.patch, stride=self.patch)
-        return self.embed_patches(patches.transpose(1, 2)) + self.positions
+        patches = cut(functional.pad(x, (0, missing[1], 0, missing[0])), self.grid, self.patch)
+        return self.embed_patches(patches) + self.positions
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Any number of patches -> the code: (B, n, WIDTH) -> (B, latent_dim)."""
@@ -65,9 +65,8 @@ class Masked(Autoencoder):
 
     def decode(self, z: Tensor) -> Tensor:
         tokens = self.from_code(z).unflatten(1, (-1, DECODER_WIDTH))
-        size = self.grid[0] * self.patch, self.grid[1] * self.patch
-        decoded = functional.fold(self.to_pixels(self.decoder(tokens)).mT, size, self.patch, stride=self.patch)
-        return decoded[:, :, : self.input_shape[1], : self.input_shape[2]]
+        images = join(self.to_pixels(self.decoder(tokens)), self.grid, self.patch)
+        return images[:, :, : self.input_shape[1], : self.input_shape[2]]
 
     def loss(self, x: Tensor, generator: Generator) -> Loss:
         """Reconstruction of whole images x (B, C, H, W) from their visible patches, in nats per image."""
@@ -76,6 +75,18 @@ class Masked(Autoencoder):
         z = self.encode_tokens(tokens.gather(1, kept[:, :, None].expand(-1, -1, WIDTH)))
         reconstruction = self.likelihood.mean_nll(self.decode(z), x)
         return Loss(reconstruction, reconstruction, reconstruction.new_zeros(()))
+
+
+def cut(images: Tensor, grid: tuple[int, int], size: int) -> Tensor:
+    """Images as patches, row by row: (B, C, rows * size, columns * size) -> (B, rows * columns, C * size * size)."""
+    cells = images.unflatten(3, (grid[1], size)).unflatten(2, (grid[0], size))  # (B, C, row, y, column, x)
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def join(patches: Tensor, grid: tuple[int, int], size: int) -> Tensor:
+    """The inverse of `cut`: (B, rows * columns, C * size * size) -> (B, C, rows * size, columns * size)."""
+    cells = patches.unflatten(2, (-1, size, size)).unflatten(1, grid)  # (B, row, column, C, y, x)
+    return cells.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
 
 
 def sine_cosine_positions(rows: int, columns: int, width: int) -> Tensor:

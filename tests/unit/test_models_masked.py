@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from aebench_masked import sine_cosine_positions
+from aebench_masked import cut, join, sine_cosine_positions
 from torch import Generator
+from torch.nn import functional
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (1, 32, 32), (3, 10, 6), (3, 9, 12), (2, 33, 8), (3, 64, 64)]
 
@@ -33,6 +34,13 @@ def test_each_pixel_is_in_one_patch(build, shape):
         other[0, -1, row, column] += 1
         changed = (model.tokens(other) != model.tokens(x)).any(dim=2)[0]
         assert changed.nonzero().tolist() == [[row // model.patch * columns + column // model.patch]]
+
+
+def test_patches_are_those_of_unfold():
+    images = draw(3, 2, 12, 15)
+    patches = cut(images, (4, 5), 3)
+    assert torch.equal(patches, functional.unfold(images, 3, stride=3).mT)
+    assert torch.equal(join(patches, (4, 5), 3), images)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
