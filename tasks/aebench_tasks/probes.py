@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ LEARNING_RATE = 1e-3
 BATCH_SIZE = 32
 MAX_EPOCHS = 20
 PATIENCE = 3  # epochs without a lower validation loss
+
+VALIDATED_FROM_SCRATCH = 1000  # validation images at most, because the encoder encodes them after every epoch
 
 Logits = Callable[[Split, Tensor | None], Tensor]  # of the images at these positions; None for all
 
@@ -90,11 +94,14 @@ def short_probe(model: Autoencoder, labelled: Split, data: ImageDataset, context
 def from_scratch(context: Context, labelled: Split, data: ImageDataset) -> float:
     """Test accuracy of a fresh encoder and a linear layer, trained together on the labelled images.
 
-    The bottleneck takes no part; the optimiser, the budget and the early stopping are those of the short probe.
+    The bottleneck takes no part; the optimiser, the budget and the early stopping are those of the short probe, with
+    every n-th validation image, so that there are at most 1,000.
     """
     model = context.fresh_model()
     layer = _layer_for(model, labelled, data, context)
-    return _stop_early(_ShortFit(_through(model, layer), [model, layer], labelled, data, context))
+    every = ceil(len(data.validation) / VALIDATED_FROM_SCRATCH)
+    fewer = replace(data, validation=data.validation.at(slice(None, None, every)))
+    return _stop_early(_ShortFit(_through(model, layer), [model, layer], labelled, fewer, context))
 
 
 def random_features(context: Context, labelled: Split, data: ImageDataset, epochs: Sequence[int]) -> list[float]:

@@ -21,6 +21,7 @@ from aebench.contracts import (
 )
 from aebench.evaluation.rendering import render
 from aebench.networks import DENSE
+from aebench_tasks import probes
 
 SHAPE = (1, 8, 8)
 
@@ -138,7 +139,7 @@ def test_samplers_get_the_codes_of_the_training_images_alone(evaluate, registry,
 
 
 def test_a_mixture_fits_clusters_of_codes_better_than_one_gaussian(evaluate, digits):
-    two = digits.train.where((digits.train.labels == 0) | (digits.train.labels == 1))
+    two = digits.train.at((digits.train.labels == 0) | (digits.train.labels == 1))
     data = replace(digits, train=two, test=two)
     distances = [
         evaluate("sampling", Identity(), data, sampler=name).metrics["ex_post_frechet_distance"]
@@ -205,7 +206,7 @@ def test_latent_structure_needs_two_classes_and_finite_codes(evaluate, digits):
             return torch.full((len(x), self.latent_dim), torch.nan)
 
     with pytest.raises(AebenchError, match="at least two classes"):
-        evaluate("latent_structure", Identity(), replace(digits, test=digits.test.where(digits.test.labels == 3)))
+        evaluate("latent_structure", Identity(), replace(digits, test=digits.test.at(digits.test.labels == 3)))
     with pytest.raises(AebenchError, match="codes of the test images are not finite"):
         evaluate("latent_structure", Broken())
     with pytest.raises(AebenchError, match="codes are not finite"):
@@ -258,7 +259,7 @@ def test_anomaly_detection_needs_a_held_out_class_and_finite_errors(evaluate, di
     with pytest.raises(AebenchError, match="holds out a class"):
         evaluate("anomaly_detection", Constant())
     with pytest.raises(AebenchError, match="needs images of class 1 and of others"):
-        evaluate("anomaly_detection", Constant(), replace(digits, test=digits.test.where(digits.test.labels != 1)), 1)
+        evaluate("anomaly_detection", Constant(), replace(digits, test=digits.test.at(digits.test.labels != 1)), 1)
 
     class Broken(Identity):
         def decode(self, z):
@@ -273,11 +274,25 @@ def test_classification(evaluate, build, train, digits):
     assert metrics["accuracy"] > 0.8  # raw pixels, one hundred labels
     assert metrics["accuracy"] > metrics["short_probe_accuracy"]
     assert metrics["accuracy_all_labels"] > metrics["accuracy"] + 0.05
-    one_class = replace(digits, train=digits.train.where(digits.train.labels == 3))
+    one_class = replace(digits, train=digits.train.at(digits.train.labels == 3))
     with pytest.raises(AebenchError, match="at least two classes"):
         evaluate("classification", Identity(), one_class)
     assert evaluate("classification", Identity(), labelled_per_class=1).metrics["accuracy"] < metrics["accuracy"]
     assert metrics["from_scratch_accuracy"] > 0.3
+
+
+def test_training_from_scratch_is_validated_on_images_of_all_classes(evaluate, digits, monkeypatch):
+    """A folder of images is sorted by class: the first thousand would be of one."""
+    order = digits.train.labels.argsort().repeat_interleave(2)
+    fits = []
+    stop_early = probes._stop_early
+    monkeypatch.setattr(probes, "_stop_early", lambda fit: fits.append(fit) or stop_early(fit))
+    evaluate("classification", Identity(), replace(digits, validation=digits.train.at(order)))
+    short, from_scratch = (fit._data.validation for fit in fits)
+    assert len(short) == len(order) > 2000
+    assert 800 < len(from_scratch) <= 1000
+    counts = from_scratch.labels.bincount() / len(from_scratch)
+    torch.testing.assert_close(counts, short.labels.bincount() / len(short), rtol=0, atol=0.01)
 
 
 def test_what_learns_in_each_floor_of_classification(evaluate, build):

@@ -61,10 +61,10 @@ class Split:
         labels = None if self.labels is None else self.labels.to(device)
         return replace(self, images=self.images.to(device), labels=labels)
 
-    def where(self, keep: Tensor) -> Split:
-        """The images and labels for which the boolean mask `keep` (N,) is true."""
-        labels = None if self.labels is None else self.labels[keep]
-        return replace(self, images=self.images[keep], labels=labels)
+    def at(self, index: Tensor | slice) -> Split:
+        """The images and labels at `index`: int64 positions, a boolean mask (N,), or a slice."""
+        labels = None if self.labels is None else self.labels[index]
+        return replace(self, images=self.images[index], labels=labels)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class ImageDataset:
 
         def drop(split: Split) -> Split:
             assert split.labels is not None, "holding out a class needs labels"
-            return split.where(split.labels != held_out)
+            return split.at(split.labels != held_out)
 
         return replace(self, train=drop(self.train), validation=drop(self.validation))
 

@@ -62,7 +62,7 @@ def _cut(split: Split, share: float, generator: torch.Generator) -> tuple[Split,
     order = torch.randperm(len(split), generator=generator)
     size = max(1, round(len(split) * share))
     kept, cut = order[size:].sort().values, order[:size].sort().values
-    return tuple(Split(split.images[i], None if split.labels is None else split.labels[i]) for i in (kept, cut))  # type: ignore[return-value]
+    return split.at(kept), split.at(cut)
 
 
 def _check(name: str, raw: RawImages) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from aebench.contracts import ImageDataset, Split
+from aebench.contracts import ImageDataset
 from aebench.datasets import load_dataset
 from aebench.evaluation.reference_classifier import ConvolutionalClassifier, train_reference_classifier
 from aebench.planning.seeds import splits_seed
@@ -26,9 +26,6 @@ def small_digits() -> ImageDataset:
     """The first images of each split of `digits`: enough for every task, and trained on in a second."""
     record = create_registry().dataset("digits").record
     data = load_dataset(record, record.params(), Path(), splits_seed(SUITE_SEED))
-
-    def first(split: Split, n: int) -> Split:
-        return Split(split.images[:n], None if split.labels is None else split.labels[:n])
-
-    cut = (first(split, n) for split, n in zip((data.train, data.validation, data.test), SIZES, strict=True))
+    splits = (data.train, data.validation, data.test)
+    cut = (split.at(slice(n)) for split, n in zip(splits, SIZES, strict=True))
     return ImageDataset(data.name, data.title, data.classes, data.batch_size, *cut)
