@@ -14,6 +14,7 @@ from aebench.execution.devices import cores
 from benchmarks import (
     concurrent,
     evaluation,
+    freed_memory,
     images_at_once,
     precision,
     products,
@@ -34,6 +35,7 @@ PARTS = {
     "profile": profile,
     "shared_speed": shared_speed,
     "products": products,
+    "freed_memory": freed_memory,
     "concurrent": concurrent,
     "scaling": scaling,
     "evaluation": evaluation,

@@ -14,14 +14,14 @@ from aebench.contracts import Autoencoder, Split
 from aebench.contracts.data import IMAGES_AT_ONCE
 from aebench.registry.loading import create_registry
 from aebench.training.fast_products import fast_products
-from benchmarks.measuring import Spread, one_thread
+from benchmarks.measuring import Spread, as_in_a_worker
 from benchmarks.runner import Runner
 
 MODELS = ("vanilla", "vae", "masked", "conv_vq_vae")
 SIZES = (1000, IMAGES_AT_ONCE, 64)
 
 
-@one_thread()
+@as_in_a_worker()
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds by model and size; the sizes take turns."""
     runner = Runner(create_registry(), options.data_dir, "cpu")

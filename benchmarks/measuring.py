@@ -1,4 +1,4 @@
-"""Medians with their spread, one thread, and the CPU time and memory of a tree of processes."""
+"""Medians with their spread, the conditions of a worker, and the CPU time and memory of a tree of processes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Self
 
 import psutil
 import torch
+
+from aebench.memory import keep_freed_memory
 
 INTERVAL = 1.0  # seconds between two samples of the processes; a sample costs some milliseconds
 
@@ -35,10 +37,11 @@ class Spread:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Context manager and decorator: PyTorch computes on one thread."""
+def as_in_a_worker() -> Iterator[None]:
+    """Context manager and decorator: PyTorch computes on one thread, and freed memory is kept, also afterwards."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    keep_freed_memory()
     try:
         yield
     finally:

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from aebench.training import fast_products
-from benchmarks.measuring import Spread, one_thread
+from benchmarks.measuring import Spread, as_in_a_worker
 
 SHAPES = ((64, 64, 64), (256, 64, 256), (256, 113, 341), (64, 512, 512), (256, 1024, 341), (1024, 1024, 341))
 SECONDS = 0.1  # of one measurement
 
 
-@one_thread()
+@as_in_a_worker()
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Microseconds of each layer: images, inputs and outputs; and the ratio of oneDNN to the default."""
     if not fast_products._has_fast_products():

@@ -9,13 +9,13 @@ from dataclasses import replace
 from torch import Generator
 from torch.profiler import ProfilerActivity, profile
 
-from aebench.contracts import Autoencoder, ImageDataset, Split
+from aebench.contracts import Autoencoder, ImageDataset
 from aebench.registry.loading import create_registry
 from aebench.training.fitting import fit
 from aebench.training.records import Budget
 from benchmarks.baseline import BATCH_SIZE
 from benchmarks.ceiling import training_flops
-from benchmarks.measuring import one_thread
+from benchmarks.measuring import as_in_a_worker
 from benchmarks.runner import Runner
 
 STEPS = 100
@@ -39,8 +39,8 @@ REST = "all others"
 def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Milliseconds per step of each group of operators, by precision."""
     runner = Runner(create_registry(), options.data_dir, "cpu")
-    train = Split(runner.data.train.images[: STEPS * BATCH_SIZE])
-    data = replace(runner.data, train=train, validation=Split(train.images[:1]))
+    train = runner.data.train.at(slice(STEPS * BATCH_SIZE))
+    data = replace(runner.data, train=train, validation=train.at(slice(1)))
     model = runner.model()
     flops = training_flops(copy.deepcopy(model)) * BATCH_SIZE
     results = {}
@@ -54,7 +54,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     return results
 
 
-@one_thread()
+@as_in_a_worker()
 def _milliseconds_per_step(model: Autoencoder, data: ImageDataset, precision: str) -> dict[str, float]:
     """Milliseconds by group of operators, including the overhead of the profiler."""
     budget, batches, noise = Budget(1, BATCH_SIZE, precision=precision), Generator().manual_seed(1), Generator()

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Generator, nn
 
-from aebench.contracts import Autoencoder, Bernoulli, ImageDataset, ModelSpec, OptimizerSpec, Split
+from aebench.contracts import Autoencoder, Bernoulli, ImageDataset, ModelSpec, OptimizerSpec
 from aebench.datasets import load_dataset
 from aebench.networks import DENSE
 from aebench.planning.seeds import splits_seed
@@ -62,7 +62,7 @@ def digits() -> ImageDataset:
     record = create_registry().dataset("digits").record
     data = load_dataset(record, record.params(), Path(), splits_seed(0))
     whole = len(data.train) // BATCH_SIZE * BATCH_SIZE
-    return replace(data, train=Split(data.train.images[:whole]))
+    return replace(data, train=data.train.at(slice(whole)))
 
 
 def build(row: Any, data: ImageDataset, seed: int) -> Autoencoder:

@@ -1,29 +1,31 @@
-"""Trainings of vanilla on MNIST as `aebench run` does them: by the scheduler and the local engine."""
+"""Trainings and evaluations on MNIST as `aebench run` does them: by the scheduler and the local engine."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 
 from aebench.contracts import Autoencoder
 from aebench.datasets import load_dataset
 from aebench.execution.allocation import allocate
-from aebench.execution.artifacts import FolderStore
+from aebench.execution.artifacts import FolderStore, Ref
 from aebench.execution.background import in_background
-from aebench.execution.events import Draining, Event, Failed, RetryScheduled, Succeeded
-from aebench.execution.jobs import DATA, Job
+from aebench.execution.events import Failed, RetryScheduled, Succeeded
+from aebench.execution.jobs import DATA, Job, build_jobs
 from aebench.execution.local import LocalExecutor
 from aebench.execution.scheduler import Scheduler
 from aebench.execution.worker import WorkerConfig
 from aebench.planning.benchmark import load_benchmark
+from aebench.planning.cells import CellResult
 from aebench.planning.planner import Plan, plan
 from aebench.planning.seeds import splits_seed
+from aebench.planning.specs import EvaluationSpec
 from aebench.registry.records import Registry
 from aebench.training.building import build_model
 from aebench.training.records import TrainingResult
@@ -70,32 +72,46 @@ class Runner:
 
     def seconds(self, seeds: int, epochs: int, precision: str = "fp32") -> list[float]:
         """Seconds that each of these concurrent trainings takes by its own clock, without start-up."""
-        return [result.seconds for result in self._results(seeds, epochs, precision)]
+        return [result.seconds for result in self._trainings(seeds, epochs, precision)]
 
     def seconds_for_all(self, seeds: int, epochs: int) -> float:
         """Seconds from the end of the first warm-up to the end of the last of these trainings."""
         starts, ends = [], []
-        for result in self._results(seeds, epochs, "fp32"):
+        for result in self._trainings(seeds, epochs, "fp32"):
             ends.append(time.perf_counter())
             starts.append(ends[-1] - result.seconds)
         return max(ends) - min(starts)
 
-    def _results(self, seeds: int, epochs: int, precision: str) -> Iterator[TrainingResult]:
+    def evaluate(self, cells: Sequence[EvaluationSpec]) -> Iterator[tuple[EvaluationSpec, CellResult]]:
+        """Train and evaluate these cells, one after another in one worker; the result of each."""
+        tasks = frozenset(cell.task for cell in cells)
+        for spec, result in self._run(lambda data: build_jobs(cells, {DATA: data}, {}, tasks, None), tasks, workers=1):
+            if isinstance(spec, EvaluationSpec) and isinstance(result, CellResult):
+                yield spec, result
+
+    def _trainings(self, seeds: int, epochs: int, precision: str) -> Iterator[TrainingResult]:
+        trainings = self.plan(seeds, epochs, precision).trainings
+        for _, result in self._run(lambda data: [Job(spec.hash, spec, {DATA: data}) for spec in trainings]):
+            assert isinstance(result, TrainingResult)
+            yield result
+
+    def _run(
+        self,
+        jobs_with: Callable[[Ref], list[Job]],
+        slow_tasks: frozenset[str] = frozenset(),
+        workers: int | None = None,
+    ) -> Iterator[tuple[object, TrainingResult | CellResult | None]]:
+        """The spec and the result of each job, as the jobs end; the jobs get the data."""
         with tempfile.TemporaryDirectory() as folder:
             artifacts = FolderStore(Path(folder))
             data = artifacts.put_written(self.data.save)
-            jobs = [Job(spec.hash, spec, {DATA: data}) for spec in self.plan(seeds, epochs, precision).trainings]
+            jobs = jobs_with(data)
+            specs = {job.id: job.spec for job in jobs}
             config = WorkerConfig(artifacts.folder, data, str(self._device), self.registry.broken)
-            executor = LocalExecutor(config, allocate(self._device, frozenset()))
+            executor = LocalExecutor(config, allocate(self._device, slow_tasks, workers))
             with closing(in_background(lambda stop: Scheduler(jobs, executor, stop).run())) as events:
-                yield from map(_result, filter(_is_end, events))
-
-
-def _is_end(event: Event | Draining) -> TypeGuard[Event]:
-    return isinstance(event, Succeeded | Failed | RetryScheduled)
-
-
-def _result(event: Event) -> TrainingResult:
-    if isinstance(event, Succeeded) and isinstance(event.result, TrainingResult):
-        return event.result
-    raise RuntimeError(f"a training failed: {event}")
+                for event in events:
+                    if isinstance(event, Failed | RetryScheduled):
+                        raise RuntimeError(f"a job failed: {event}")
+                    if isinstance(event, Succeeded):
+                        yield specs[event.job_id], event.result

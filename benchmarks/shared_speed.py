@@ -18,14 +18,14 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from aebench.contracts import Autoencoder, Bernoulli, ImageDataset, Loss, ModelSpec, Params, Split
+from aebench.contracts import Autoencoder, Bernoulli, ImageDataset, Loss, ModelSpec, Params
 from aebench.networks import DENSE
 from aebench.registry.loading import create_registry
 from aebench.training import fast_products
 from aebench.training.fitting import fit
 from aebench.training.records import Budget
 from benchmarks.baseline import BATCH_SIZE
-from benchmarks.measuring import Spread, one_thread
+from benchmarks.measuring import Spread, as_in_a_worker
 from benchmarks.runner import Runner
 
 STEPS = 100
@@ -60,7 +60,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds per step of each version, and their ratio to those of the plugin."""
     runner = Runner(create_registry(), options.data_dir, "cpu")
     train = runner.data.train
-    data = replace(runner.data, train=Split(train.images[: STEPS * BATCH_SIZE]), validation=Split(train.images[:1000]))
+    data = replace(runner.data, train=train.at(slice(STEPS * BATCH_SIZE)), validation=train.at(slice(1000)))
     cases: dict[str, tuple[Callable[[], Autoencoder], Callable[[], AbstractContextManager[object]]]] = {
         "ours": (runner.model, nullcontext),
         "third-party": (ThirdParty, nullcontext),
@@ -84,7 +84,7 @@ def _no_fast_products() -> AbstractContextManager[object]:
     return mock.patch.object(fast_products, "_has_fast_products", return_value=False)
 
 
-@one_thread()
+@as_in_a_worker()
 def _seconds(model: Autoencoder, data: ImageDataset) -> float:
     batches, noise = Generator().manual_seed(1), Generator().manual_seed(2)
     return fit(model, data, Budget(1, BATCH_SIZE), batches=batches, noise=noise).seconds

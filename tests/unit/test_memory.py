@@ -8,14 +8,33 @@ import pytest
 
 from aebench.memory import available_memory, format_bytes, machine_memory
 
+with_glibc = pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="this C library cannot do it"
+)
+
 FREE_MANY_BLOCKS = """
 import psutil
-from aebench.memory import return_free_memory
+from aebench.memory import return_freed_memory
 blocks = [bytearray(50_000) for _ in range(6000)]
 blocks = blocks[-1:]  # the last block, at the top of the heap, keeps the others there
 before = psutil.Process().memory_info().rss
-return_free_memory()
+return_freed_memory()
 print(before - psutil.Process().memory_info().rss)
+"""
+
+
+# Allocates and frees what a step of a training might, and prints how often the system had to give a page.
+TAKE_STEPS = """
+import resource
+from aebench.memory import keep_freed_memory
+{keep}
+def step():
+    blocks = [bytearray(10_000_000) for _ in range(4)]
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
@@ -35,13 +54,19 @@ def test_numbers_of_bytes_have_a_unit(size, words):
     assert format_bytes(size) == words
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="this C library cannot do it"
-)
+def number_printed_by(program):
+    return int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+
+
+@with_glibc
 def test_memory_that_was_freed_goes_back_to_the_system():
-    command = [sys.executable, "-c", FREE_MANY_BLOCKS]
-    returned = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert returned > 200_000_000
+    assert number_printed_by(FREE_MANY_BLOCKS) > 200_000_000
+
+
+@with_glibc
+def test_memory_that_is_kept_is_not_asked_for_again():
+    assert number_printed_by(TAKE_STEPS.format(keep="keep_freed_memory()")) < 1000
+    assert number_printed_by(TAKE_STEPS.format(keep="")) > 5000
 
 
 def test_no_more_memory_is_available_than_there_is():

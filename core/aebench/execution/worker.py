@@ -25,6 +25,7 @@ from aebench.execution.isolated_job import IsolatedJob
 from aebench.execution.job_output import create_output_file, output_path
 from aebench.execution.jobs import Job
 from aebench.execution.run_job import JobRunner
+from aebench.memory import keep_freed_memory
 from aebench.registry.loading import create_registry
 from aebench.registry.printed_output import flush_output
 from aebench.registry.records import Origin
@@ -106,6 +107,7 @@ def _serve(pipe: Connection, config: WorkerConfig, environment: dict[str, str]) 
     _exit_with_the_driver()
     _print_to(output_path(config.output, worker_name(os.getpid())))
     torch.set_num_threads(1)
+    keep_freed_memory()
     device = torch.device(config.device)
     runner = JobRunner(create_registry(without=config.without), FolderStore(config.artifacts), device)
     runner.prepare(config.prepares, config.data)
