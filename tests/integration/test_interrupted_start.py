@@ -15,10 +15,11 @@ import os, signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, lambda signum, frame: None)
 from aebench.execution.artifacts import Ref
-from aebench.execution.worker import WorkerConfig, start_worker
+from aebench.execution.worker import WorkerConfig, start_server, start_worker
 
 if __name__ == "__main__":
     print("starts", flush=True)
+    start_server()
     process, pipe = start_worker(WorkerConfig(Path(sys.argv[1]), Ref("0" * 64), "cpu", ()))
     print(type(pipe.recv()).__name__, flush=True)
     pipe.close()

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process, resource_tracker
+from multiprocessing import connection, forkserver, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from pathlib import Path
@@ -31,6 +31,7 @@ from aebench.registry.printed_output import flush_output
 from aebench.registry.records import Origin
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+PRELOADED = ("torch._dynamo", "scipy.stats", "matplotlib.figure")  # what imports of tasks take longest for
 DEVICE_IS_BROKEN = 70  # exit code
 PR_SET_PDEATHSIG = 1  # of prctl
 
@@ -71,6 +72,13 @@ class Stop:
     """Sent to a worker: its trainings end before their next turn, and it gets no more jobs."""
 
 
+def start_server() -> None:
+    """On Linux, start the process from which workers are forked: it imports PyTorch while the caller goes on."""
+    if isinstance(_context(), ForkServerContext):
+        with _worker_environment(), _without_interrupts():
+            forkserver.ensure_running()
+
+
 def start_worker(config: WorkerConfig) -> tuple[WorkerProcess, Connection]:
     """Start a worker; return its process and a pipe that takes jobs and `Stop`, and gives `Ready` and events.
 
@@ -94,7 +102,7 @@ def _context() -> ForkServerContext | SpawnContext:
     if sys.platform != "linux":
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, *PRELOADED])
     return context
 
 

@@ -25,7 +25,7 @@ from aebench.execution.jobs import DATA, REFERENCE_CLASSIFIER, build_exports, bu
 from aebench.execution.local import LocalExecutor
 from aebench.execution.scheduler import Scheduler
 from aebench.execution.work_folder import RunFolder, WorkFolder
-from aebench.execution.worker import WorkerConfig
+from aebench.execution.worker import WorkerConfig, start_server
 from aebench.planning.benchmark import Benchmark
 from aebench.planning.cells import Status
 from aebench.planning.planner import Plan, plan
@@ -92,9 +92,10 @@ def run(
     """
     started = time.perf_counter()
     device = choose_device(options.device)
+    start_server()
     data, matrix = prepare(benchmark, options.data_dir, device)
 
-    # Imports MLflow, which takes seconds; bad input fails before.
+    # Importing MLflow takes seconds; bad input fails before.
     from aebench.tracking.connection import create_database, store_uri
     from aebench.tracking.store import Store
 
