@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
 import torch
@@ -9,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from aebench.contracts import AebenchError, Autoencoder, AutoencoderRecord, ModelSpec, Stage, hookimpl, to_unit_interval
 
+IMAGES_AT_ONCE = 1000  # in the fit
 HALF_GREY_LEVEL = 1 / 510  # of 8-bit images; where logits are decoded, pixels keep this distance from 0 and 1
 
 
@@ -29,8 +31,6 @@ class PCA(Autoencoder):
     components: Tensor
 
     def __init__(self, spec: ModelSpec) -> None:
-        import sklearn.decomposition  # noqa: F401  here, so that the import does not count as training time
-
         super().__init__(spec)
         pixels = prod(spec.input_shape)
         if spec.latent_dim > pixels:
@@ -47,14 +47,18 @@ class PCA(Autoencoder):
         Raises:
             AebenchError: there are fewer images than components.
         """
-        from sklearn.decomposition import PCA as Fitted
-
         if len(images) < self.latent_dim:
             raise AebenchError(f"pca: {len(images)} images have at most {len(images)} components")
-        x = to_unit_interval(images).flatten(1).cpu().numpy()
-        fitted = Fitted(self.latent_dim, svd_solver="covariance_eigh").fit(x)
-        self.mean.copy_(torch.from_numpy(fitted.mean_))
-        self.components.copy_(torch.from_numpy(fitted.components_))
+        self.mean.zero_()
+        for x in _pixels(images):
+            self.mean += x.sum(dim=0) / len(images)
+        scatter = torch.zeros(len(self.mean), len(self.mean), device=images.device)
+        for x in _pixels(images):
+            centred = x - self.mean
+            scatter.addmm_(centred.T, centred)
+        directions = torch.linalg.eigh(scatter).eigenvectors.T.flip(0)[: self.latent_dim]  # of largest variance first
+        largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
+        self.components.copy_(directions * largest.sign())
 
     def encode(self, x: Tensor) -> Tensor:
         return (x.flatten(1) - self.mean) @ self.components.T
@@ -62,6 +66,12 @@ class PCA(Autoencoder):
     def decode(self, z: Tensor) -> Tensor:
         pixels = torch.addmm(self.mean, z, self.components)
         return self.likelihood.from_mean(pixels, HALF_GREY_LEVEL).unflatten(1, self.input_shape)
+
+
+def _pixels(images: Tensor) -> Iterator[Tensor]:
+    """Images (N, C, H, W) uint8, some at a time, since float32 takes four times the memory: (B, pixels) in [0, 1]."""
+    for batch in images.split(IMAGES_AT_ONCE):
+        yield to_unit_interval(batch).flatten(1)
 
 
 @hookimpl

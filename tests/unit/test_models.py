@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from torch import Generator
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional
@@ -24,6 +25,14 @@ def test_exactly_the_models_without_trainable_parameters_are_fitted_in_closed_fo
         model = build(name)
         trainable = any(parameter.requires_grad for parameter in model.parameters())
         assert any(stage.updates for stage in model.stages(3)) == trainable, name
+
+
+def test_pca_finds_the_mean_and_the_directions_of_largest_variance(build, train, digits):
+    model = train(build("pca"), digits)
+    x = digits.train.x().flatten(1)
+    expected = PCA(model.latent_dim, svd_solver="full").fit(x.double().numpy())
+    torch.testing.assert_close(model.mean, torch.from_numpy(expected.mean_).float())
+    torch.testing.assert_close(model.components, torch.from_numpy(expected.components_).float(), rtol=0, atol=1e-4)
 
 
 def test_reconstruction_loss_is_summed_over_pixels_and_averaged_over_the_batch(build, x):
