@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from aebench.execution.events import Event, Failed, Succeeded
 from aebench.execution.job_output import collect_output, create_output_file, output_path, trim
 from aebench.execution.jobs import Job
 from aebench.execution.run_job import JobRunner
+from aebench.memory import return_freed_memory
 from aebench.registry.printed_output import redirected_output
 from aebench.registry.side_effects import ProcessState
 
@@ -52,10 +54,13 @@ class IsolatedJob:
             before = ProcessState()
             try:
                 is_last = next(self._steps, self) is self
+                if is_last:
+                    gc.collect()  # here, because finalizers of the plugin may print or hang
             finally:
                 changed = before.restore()
         self._notes |= dict.fromkeys(f"changed {what}; it was restored" for what in changed)
         if is_last:
+            return_freed_memory()
             self._finish()
         else:
             trim(self._path)

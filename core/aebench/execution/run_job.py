@@ -31,7 +31,6 @@ from aebench.execution.events import (
 from aebench.execution.inputs import Inputs
 from aebench.execution.jobs import CHECKPOINT, DATA, PROGRAM, REFERENCE_CLASSIFIER, WEIGHTS, Job
 from aebench.execution.memory import is_out_of_memory, out_of_memory_message
-from aebench.memory import return_freed_memory
 from aebench.planning.cells import CellResult
 from aebench.planning.specs import EvaluationSpec, ExportSpec, TrainingSpec
 from aebench.registry.records import Registry
@@ -107,8 +106,6 @@ class JobRunner:
         except (Exception, SystemExit) as error:
             shares_memory = ran_concurrently() or self._is_out_of_memory(error)
             emit(_failure(job, error, self._message(job, error), shares_memory))
-        finally:
-            return_freed_memory()
 
     def _is_out_of_memory(self, error: BaseException) -> bool:
         """Whether the memory ran out that processes share on a CUDA device."""
