@@ -23,7 +23,7 @@ PRODUCTS = "matrix products"
 GROUPS = {  # by the prefixes of operator names
     PRODUCTS: ("mkldnn::_linear_pointwise", "aten::mm", "aten::addmm"),
     "copies, conversions": ("aten::copy_", "aten::index_select", "aten::div_"),
-    "Adam": ("aten::_fused_adam_", "Optimizer.", "aten::_foreach_add_"),
+    "Adam": ("aten::_fused_adam_",),
     "batch norm, ReLU": ("aten::native_batch_norm", "aten::clamp_min", "aten::threshold_backward"),
     "cross-entropy": (
         "aten::binary_cross_entropy_with_logits",

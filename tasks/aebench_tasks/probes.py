@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from aebench.contracts import AebenchError, Autoencoder, Context, ImageDataset, Split
+from aebench.contracts import AebenchError, Autoencoder, Context, ImageDataset, OptimizerSpec, Split
 
 SCALING_BATCH = 5000  # codes
 
@@ -151,7 +151,7 @@ class _ShortFit:
         self._logits, self._modules, self._labelled, self._data = logits, modules, labelled, data
         self._device = context.device
         parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=True)
+        self._optimizer = context.optimizer(OptimizerSpec(learning_rate=LEARNING_RATE), parameters)
         self._order = Generator().manual_seed(context.seed)
 
     @torch.enable_grad()

@@ -10,6 +10,7 @@ from aebench.contracts import Context, ImageDataset, Split
 from aebench.registry.records import Registered, Registry
 from aebench.scaffold import write_package
 from aebench.testing import checks_of
+from aebench.training.optimizers import build_optimizer
 
 KINDS = {"autoencoder": "aebench_autoencoders", "task": "aebench_tasks", "dataset": "aebench_datasets"}
 
@@ -36,7 +37,9 @@ def test_the_task_shows_colour_images_in_colour(registry, build, tmp_path, monke
     data = ImageDataset("red", "Red", (), 4, Split(red), Split(red), Split(red))
     model = build("vanilla", (3, 8, 6)).eval()
     with torch.no_grad():
-        evaluation = record.evaluate(model, data, Context(record.params(), torch.device("cpu"), 0, None, lambda: model))
+        evaluation = record.evaluate(
+            model, data, Context(record.params(), torch.device("cpu"), 0, None, lambda: model, build_optimizer)
+        )
     picture = evaluation.images["worst"]
     assert picture.shape == (8, 12, 3)
     assert (picture[:, :6] == (255, 0, 0)).all()

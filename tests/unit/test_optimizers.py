@@ -1,5 +1,6 @@
 """Optimisers and their schedules, against PyTorch's own."""
 
+import copy
 from math import cos, pi
 
 import pytest
@@ -47,27 +48,60 @@ def test_a_warm_up_grows_linearly_and_is_followed_by_the_whole_schedule():
     assert _rates(OptimizerSpec(learning_rate=0.4, warm_up=9), 3) == pytest.approx([0.04, 0.08, 0.12])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     ("spec", "kind", "settings"),
     [
-        (OptimizerSpec(), torch.optim.Adam, {"lr": 1e-3, "weight_decay": 0.0}),
+        (OptimizerSpec(), torch.optim.Adam, {"lr": 1e-3}),
+        (OptimizerSpec(weight_decay=0.1), torch.optim.Adam, {"lr": 1e-3, "weight_decay": 0.1}),
         (OptimizerSpec(name="adamw", weight_decay=0.1), torch.optim.AdamW, {"lr": 1e-3, "weight_decay": 0.1}),
         (OptimizerSpec(name="sgd", learning_rate=0.2, momentum=0.9), torch.optim.SGD, {"lr": 0.2, "momentum": 0.9}),
     ],
 )
-def test_an_optimiser_takes_the_steps_of_pytorchs_own(spec, kind, settings):
-    one, other = _parameter(), _parameter()
-    ours, theirs = build_optimizer(spec, [one]), kind([other], **settings)
-    assert type(ours) is kind
-    for rate in (settings["lr"], 0.01):
+def test_an_optimiser_takes_the_steps_of_pytorchs_own(spec, kind, settings, dtype):
+    """To the bit, also for a parameter that has no gradient in some steps, and for one that never has one."""
+    initial = torch.randn(3, 7, 5, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    first, second = ([torch.nn.Parameter(values.clone()) for values in initial] for _ in range(2))
+    ours, theirs = build_optimizer(spec, first), kind(second, **settings, fused=True)
+    for step, rate in enumerate([settings["lr"], 0.01, 0.01, 0.02]):
         set_learning_rate(ours, rate)
         theirs.param_groups[0]["lr"] = rate
-        for parameter, optimizer in ((one, ours), (other, theirs)):
+        for parameters, optimizer in ((first, ours), (second, theirs)):
             optimizer.zero_grad()
-            (parameter**3).backward()
+            assert [parameter.grad for parameter in parameters] == [None, None, None]
+            trained = 2 if kind is torch.optim.SGD else 1 + step % 2  # fused SGD fails without its momentum
+            loss = (parameters[0] ** 3).sum() + parameters[1].sin().sum()
+            loss.backward(inputs=parameters[:trained])
             optimizer.step()
-    torch.testing.assert_close(one, other)
-    assert one != 1
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert [torch.equal(one, values) for one, values in zip(first, initial, strict=True)] == [False, False, True]
+
+
+def test_a_step_without_gradients_changes_nothing():
+    parameter = _parameter()
+    optimizer = build_optimizer(OptimizerSpec(), [parameter])
+    optimizer.step()
+    assert parameter == 1
+
+
+def test_an_optimiser_goes_on_from_its_saved_state():
+    one, other = _parameter(), _parameter()
+    first, second = build_optimizer(OptimizerSpec(), [one]), build_optimizer(OptimizerSpec(), [other])
+
+    def step(parameter, optimizer):
+        optimizer.zero_grad()
+        (parameter**3).backward()
+        optimizer.step()
+
+    set_learning_rate(first, 0.1)
+    step(one, first)
+    other.data.copy_(one.data)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for parameter, optimizer in ((one, first), (other, second)):
+        step(parameter, optimizer)
+    assert torch.equal(one, other)
+    with pytest.raises(ValueError, match="shorter"):
+        build_optimizer(OptimizerSpec(), [one, other]).load_state_dict(first.state_dict())
 
 
 @pytest.mark.parametrize(

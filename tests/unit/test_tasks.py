@@ -21,6 +21,7 @@ from aebench.contracts import (
 )
 from aebench.evaluation.rendering import render
 from aebench.networks import DENSE
+from aebench.training.optimizers import build_optimizer
 from aebench_tasks import probes
 
 SHAPE = (1, 8, 8)
@@ -65,7 +66,8 @@ def evaluate(registry, digits, build, reference_classifier):
             name: registry.sampler(name).record if has_prior or name != "prior" else Skip("no prior")
             for name in task.samplers(task.params(**params))
         }
-        context = Context(task.params(**params), torch.device("cpu"), 7, held_out, fresh_model, classifier, samplers)
+        given = task.params(**params), torch.device("cpu"), 7, held_out, fresh_model, build_optimizer
+        context = Context(*given, classifier, samplers)
         with torch.no_grad():
             evaluation = task.evaluate(model.eval().requires_grad_(False), data, context)
         assert {*evaluation.metrics, *evaluation.absent} == {metric.name for metric in task.metrics}

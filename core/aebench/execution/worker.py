@@ -32,7 +32,7 @@ from aebench.registry.printed_output import flush_output
 from aebench.registry.records import Origin
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-PRELOADED = ("torch._dynamo", "scipy.stats", "matplotlib.figure")  # what imports of tasks take longest for
+PRELOADED = ("scipy.stats", "matplotlib.figure")  # what imports of tasks take longest for
 DEVICE_IS_BROKEN = 70  # exit code
 PR_SET_PDEATHSIG = 1  # of prctl
 

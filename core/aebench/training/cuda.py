@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Generator, Tensor
-from torch.optim import Optimizer
 
 from aebench.errors import one_line
+from aebench.training.optimizers import AnyOptimizer
 from aebench.training.step import Step
 from aebench.training.step_runner import StepRunner
 
@@ -119,7 +119,7 @@ def cuda_graph(step: Step, index: Tensor) -> Callable[[], None]:
 
 
 @contextmanager
-def capturable(optimizers: Iterable[Optimizer]) -> Iterator[None]:
+def capturable(optimizers: Iterable[AnyOptimizer]) -> Iterator[None]:
     """Inside, optimisers that can be captured only when told so are; outside a capture that would cause a warning."""
     groups = [group for optimizer in optimizers for group in optimizer.param_groups if "capturable" in group]
     for group in groups:

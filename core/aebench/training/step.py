@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.optim import Optimizer
 
 from aebench.contracts import Loss, OptimizerSpec, Split, Update
 from aebench.contracts.stages import UpdateLoss
 from aebench.errors import AebenchError
-from aebench.training.optimizers import build_optimizer, set_learning_rate
+from aebench.training.optimizers import AnyOptimizer, build_optimizer, set_learning_rate
 from aebench.training.precision import arithmetic
 
 
@@ -22,7 +21,7 @@ class _Update:
     loss: UpdateLoss
     parameters: list[nn.Parameter]
     spec: OptimizerSpec
-    optimizer: Optimizer
+    optimizer: AnyOptimizer
 
 
 class Step:
@@ -51,7 +50,7 @@ class Step:
         self.noise = noise
 
     @property
-    def optimizers(self) -> list[Optimizer]:
+    def optimizers(self) -> list[AnyOptimizer]:
         """The optimiser of each update."""
         return [update.optimizer for update in self._updates]
 
@@ -61,8 +60,7 @@ class Step:
         for update, sums in zip(self._updates, self.sums, strict=True):
             with arithmetic(self._precision, sums.device):
                 loss = checked_loss(update.loss, update.loss(x, self.noise))
-            for parameter in update.parameters:
-                parameter.grad = None
+            update.optimizer.zero_grad()
             # Only the update's own parameters: its loss may depend on others, such as those of a discriminator.
             loss.total.backward(inputs=update.parameters)
             update.optimizer.step()
