@@ -71,13 +71,13 @@ class ConvVQVAE(Autoencoder):
     def nearest(self, h: Tensor) -> Tensor:
         """Index of the codeword nearest to each vector: (B, codeword_dim * cells) -> (B, cells) int64.
 
-        That is the codeword c with the least |v - c|^2 = |v|^2 + 2 (|c|^2 / 2 - v c). This takes half of the time of
-        `cdist`, which also computes |v|^2 and roots.
+        That is the codeword c with the least |v - c|^2 = |v|^2 + 2 (|c|^2 / 2 - v c): `cdist` is slower, because it
+        also computes |v|^2 and roots.
         """
         half_squares = self.codebook.square().sum(dim=1) / 2
         with torch.autocast(h.device.type, enabled=False):
             differences = torch.addmm(half_squares, self.vectors(h).float(), self.codebook.T, alpha=-1)
-        return differences.argmin(dim=1).view(len(h), self.cells)
+        return differences.argmin(dim=1).unflatten(0, (-1, self.cells))
 
     def look_up(self, indices: Tensor) -> Tensor:
         """Codewords by index: (B, cells) int64 -> (B, codeword_dim * cells)."""
