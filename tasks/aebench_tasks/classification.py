@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from aebench.contracts import (
@@ -21,6 +20,7 @@ from aebench.contracts import (
 )
 from aebench_tasks.drawing import caption
 from aebench_tasks.probes import (
+    at_most,
     converged_probe,
     deterministic_codes,
     from_scratch,
@@ -88,10 +88,9 @@ def evaluate(model: Autoencoder, data: ImageDataset, context: Context) -> Evalua
 
 def _labelled(data: ImageDataset, context: Context) -> Split:
     """A random subset of the training images, the same for every model."""
-    params, n = context.params, len(data.train)
-    size = max(round(params.labelled_share * n), params.labelled_per_class * len(data.classes))
-    chosen = np.sort(context.rng().permutation(n)[:size])
-    return data.train.at(torch.from_numpy(chosen).to(context.device))
+    params = context.params
+    share = round(params.labelled_share * len(data.train))
+    return at_most(max(share, params.labelled_per_class * len(data.classes)), data.train, context)
 
 
 def _confusion(truth: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any], classes: tuple[str, ...]) -> Figure:

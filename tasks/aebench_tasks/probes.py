@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from aebench.contracts import AebenchError, Autoencoder, Context, ImageDataset, OptimizerSpec, Split
+from aebench.contracts import AebenchError, Autoencoder, Context, ImageDataset, Split
 
 SCALING_BATCH = 5000  # codes
 
@@ -22,7 +21,7 @@ BATCH_SIZE = 32
 MAX_EPOCHS = 20
 PATIENCE = 3  # epochs without a lower validation loss
 
-VALIDATED_FROM_SCRATCH = 1000  # validation images at most, because the encoder encodes them after every epoch
+VALIDATED_FROM_SCRATCH = 1000  # validation images; after every epoch the encoder encodes them
 
 Logits = Callable[[Split, Tensor | None], Tensor]  # of the images at these positions; None for all
 
@@ -31,6 +30,12 @@ def labels_of(split: Split) -> Tensor:
     """The class indices (N,) int64 of a split that has labels."""
     assert split.labels is not None
     return split.labels
+
+
+def at_most(n: int, split: Split, context: Context) -> Split:
+    """A random choice of n images, in order, the same for every model; all if there are no more."""
+    chosen = np.sort(context.rng().permutation(len(split))[:n])
+    return split.at(torch.from_numpy(chosen).to(context.device))
 
 
 def converged_probe(model: Autoencoder, labelled: Split, test_codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -95,12 +100,11 @@ def from_scratch(context: Context, labelled: Split, data: ImageDataset) -> float
     """Test accuracy of a fresh encoder and a linear layer, trained together on the labelled images.
 
     The bottleneck takes no part; the optimiser, the budget and the early stopping are those of the short probe, with
-    every n-th validation image, so that there are at most 1,000.
+    at most 1,000 of the validation images.
     """
     model = context.fresh_model()
     layer = _layer_for(model, labelled, data, context)
-    every = ceil(len(data.validation) / VALIDATED_FROM_SCRATCH)
-    fewer = replace(data, validation=data.validation.at(slice(None, None, every)))
+    fewer = replace(data, validation=at_most(VALIDATED_FROM_SCRATCH, data.validation, context))
     return _stop_early(_ShortFit(_through(model, layer), [model, layer], labelled, fewer, context))
 
 
@@ -151,7 +155,7 @@ class _ShortFit:
         self._logits, self._modules, self._labelled, self._data = logits, modules, labelled, data
         self._device = context.device
         parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        self._optimizer = context.optimizer(OptimizerSpec(learning_rate=LEARNING_RATE), parameters)
+        self._optimizer = context.adam(parameters, LEARNING_RATE)
         self._order = Generator().manual_seed(context.seed)
 
     @torch.enable_grad()

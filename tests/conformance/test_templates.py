@@ -10,7 +10,7 @@ from aebench.contracts import Context, ImageDataset, Split
 from aebench.registry.records import Registered, Registry
 from aebench.scaffold import write_package
 from aebench.testing import checks_of
-from aebench.training.optimizers import build_optimizer
+from aebench.training.optimizers import adam
 
 KINDS = {"autoencoder": "aebench_autoencoders", "task": "aebench_tasks", "dataset": "aebench_datasets"}
 
@@ -38,7 +38,7 @@ def test_the_task_shows_colour_images_in_colour(registry, build, tmp_path, monke
     model = build("vanilla", (3, 8, 6)).eval()
     with torch.no_grad():
         evaluation = record.evaluate(
-            model, data, Context(record.params(), torch.device("cpu"), 0, None, lambda: model, build_optimizer)
+            model, data, Context(record.params(), torch.device("cpu"), 0, None, lambda: model, adam)
         )
     picture = evaluation.images["worst"]
     assert picture.shape == (8, 12, 3)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from aebench.contracts.models import Autoencoder
-    from aebench.contracts.optimizers import OptimizerSpec
     from aebench.contracts.records import SamplerRecord
 
 
@@ -132,7 +131,8 @@ class Context:
         held_out: the class that was held out of training, or None.
         fresh_model: builds an untrained model with the same parameters on the device; every call initialises it alike,
             from a seed of its own.
-        optimizer: builds an optimiser of these parameters as trainings use it, on the CPU faster than PyTorch's own.
+        adam: `adam(parameters, learning_rate)` is Adam as trainings use it, on the CPU faster than PyTorch's own. A
+            step is its `zero_grad()`, the `backward()` of a loss, and its `step()`.
         samplers: by name, those that the task asks for; a Skip says why the model has no such samples.
         reference_classifier: of the data set, for a task that declares `needs_reference_classifier`; None when the
             data has no labels.
@@ -143,7 +143,7 @@ class Context:
     seed: int
     held_out: int | None
     fresh_model: Callable[[], Autoencoder]
-    optimizer: Callable[[OptimizerSpec, Sequence[nn.Parameter]], Optimizer]
+    adam: Callable[[Sequence[nn.Parameter], float], Optimizer]
     reference_classifier: ReferenceClassifier | None = None
     samplers: Mapping[str, SamplerRecord | Skip] = field(default_factory=dict)
 

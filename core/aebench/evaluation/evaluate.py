@@ -21,7 +21,7 @@ from aebench.evaluation.returned_values import checked_metrics
 from aebench.planning.cells import CellResult, Status
 from aebench.planning.specs import EvaluationSpec
 from aebench.training.fast_products import fast_products
-from aebench.training.optimizers import build_optimizer
+from aebench.training.optimizers import adam
 
 
 def evaluate(
@@ -58,7 +58,7 @@ def evaluate(
         held_out=spec.training.held_out,
         reference_classifier=reference_classifier if task.needs_reference_classifier else None,
         fresh_model=fresh_model,
-        optimizer=build_optimizer,
+        adam=adam,
         samplers=samplers,
     )
     with fast_products(device), torch.no_grad():

@@ -36,7 +36,7 @@ from aebench.testing.parameters import reject_unknown_keys
 from aebench.testing.side_effects import no_global_randomness, no_leftovers, seeded_global_generators
 from aebench.testing.small_digits import small_digits, small_reference_classifier
 from aebench.training.fitting import fit
-from aebench.training.optimizers import build_optimizer
+from aebench.training.optimizers import adam
 from aebench.training.records import Budget
 
 CUSTOM_PROFILE = Profile(latent_dim=20, held_out=1)  # for a task that names a profile of the user's configuration
@@ -97,7 +97,7 @@ class TaskUnderTest:
             seed=1,
             held_out=self.held_out,
             fresh_model=lambda: _build(self.profile.latent_dim),
-            optimizer=build_optimizer,
+            adam=adam,
             reference_classifier=small_reference_classifier() if self.record.needs_reference_classifier else None,
             samplers=_samplers(self.record.samplers(self.record.params())),
         )

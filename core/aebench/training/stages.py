@@ -164,7 +164,7 @@ def fit_in_closed_form(fit: Fit, train: Split, noise: Generator) -> None:
     """Call the `fit` of a stage on a copy of all training images, which it may change.
 
     Raises:
-        BudgetExceeded: it takes optimiser steps.
+        BudgetExceeded: it takes steps of an optimiser of `torch.optim`.
     """
     steps = 0
 
