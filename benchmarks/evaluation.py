@@ -1,6 +1,6 @@
 """Evaluation: seconds of latent_structure and classification on MNIST, and what fewer epochs of UMAP change.
 
-Every case evaluates the same weights of vanilla, trained for three epochs for each seed, in a worker of its own.
+Every case evaluates the same weights of vanilla, trained for three epochs for each seed, in the same worker.
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
-"""Freed memory: steps of a training on MNIST on one thread, in processes that keep what they free, and that do not."""
+"""Freed memory: steps of a training on MNIST on one thread, in processes that keep what they free, and that do not.
+
+And the milliseconds of a collection of garbage, with the objects of imported modules and without them.
+"""
 
 from __future__ import annotations
 
 import argparse
+import gc
+import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
@@ -40,7 +45,24 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             spreads = {name: Spread.of(values) for name, values in milliseconds.items()}
             print(f"{model:12} kept {spreads['kept']} ms a step, returned {spreads['returned']}, ratio {ratio}")
             results[model] = {name: asdict(spread) for name, spread in (spreads | {"ratio": ratio}).items()}
+        results["collection"] = kept.submit(_milliseconds_of_a_collection, max(5, options.repeats)).result()
     return results
+
+
+def _milliseconds_of_a_collection(repeats: int) -> dict[str, Any]:
+    results = {}
+    for name in ("all objects", "modules frozen"):
+        spread = Spread.of([_collect() for _ in range(repeats)])
+        print(f"a collection, {name}: {spread} ms", flush=True)
+        results[name] = asdict(spread)
+        gc.freeze()
+    return results
+
+
+def _collect() -> float:
+    started = time.perf_counter()
+    gc.collect()
+    return 1000 * (time.perf_counter() - started)
 
 
 def _prepare(keeps_freed_memory: bool) -> None:

@@ -6,6 +6,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -20,6 +21,8 @@ from aebench.execution import worker
 from aebench.execution.artifacts import FolderStore
 from aebench.registry.loading import create_registry
 from benchmarks.measuring import Spread
+
+LEAD = 4.0  # seconds; importing MLflow and opening the store take as long
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -41,7 +44,24 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 seconds, megabytes = zip(*(_start(config) for _ in range(max(5, options.repeats))), strict=True)
             results[name] = {"seconds": asdict(Spread.of(seconds)), "megabytes": asdict(Spread.of(megabytes))}
             print(f"{name:20} {Spread.of(seconds)} s, {Spread.of(megabytes)} MB")
+        for name, lead in {"the first, with its server": 0.0, "the first, server started before": LEAD}.items():
+            spread = Spread.of([_first(config, lead) for _ in range(options.repeats)])
+            results[name] = {"seconds": asdict(spread)}
+            print(f"{name:33} {spread} s")
     return results
+
+
+def _first(config: worker.WorkerConfig, lead: float) -> float:
+    """Seconds until the first worker of a new process is ready, whose server was started so much earlier, if at all."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as driver:
+        return driver.submit(_start_first, config, lead).result()
+
+
+def _start_first(config: worker.WorkerConfig, lead: float) -> float:
+    if lead:
+        worker.start_server()
+        time.sleep(lead)
+    return _start(config)[0]
 
 
 def _start(config: worker.WorkerConfig) -> tuple[float, float]:

@@ -26,13 +26,12 @@ from aebench.execution.isolated_job import IsolatedJob
 from aebench.execution.job_output import create_output_file, output_path
 from aebench.execution.jobs import Job
 from aebench.execution.run_job import JobRunner
-from aebench.memory import keep_freed_memory
+from aebench.memory import keep_freed_memory, return_freed_memory
 from aebench.registry.loading import create_registry
 from aebench.registry.printed_output import flush_output
 from aebench.registry.records import Origin
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-PRELOADED = ("scipy.stats", "matplotlib.figure")  # what imports of tasks take longest for
 DEVICE_IS_BROKEN = 70  # exit code
 PR_SET_PDEATHSIG = 1  # of prctl
 
@@ -103,7 +102,7 @@ def _context() -> ForkServerContext | SpawnContext:
     if sys.platform != "linux":
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__, *PRELOADED])
+    context.set_forkserver_preload([__name__])
     return context
 
 
@@ -120,7 +119,9 @@ def _serve(pipe: Connection, config: WorkerConfig, environment: dict[str, str]) 
     device = torch.device(config.device)
     runner = JobRunner(create_registry(without=config.without), FolderStore(config.artifacts), device)
     runner.prepare(config.prepares, config.data)
-    gc.freeze()  # the objects of all imported modules: looking through them takes a fifth of a second
+    gc.collect()
+    gc.freeze()  # later collections need not look through the many objects of imported modules
+    return_freed_memory()
     with contextlib.suppress(EOFError, OSError):  # the driver has closed the pipe
         pipe.send(Ready())
         _run_jobs(pipe, runner, config, device)
@@ -222,7 +223,7 @@ def _worker_environment() -> Iterator[None]:
     """The environment in which a started process uses one thread in every numerical library.
 
     Results then do not depend on how many processes share the cores. Python's resource tracker, which starts with the
-    first worker, says nothing about what a killed worker could not clean up.
+    server, says nothing about what a killed worker could not clean up.
     """
     before = {name: os.environ.get(name) for name in (*THREAD_VARIABLES, "PYTHONWARNINGS")}
     ignored = "ignore::UserWarning:multiprocessing.resource_tracker"

@@ -92,10 +92,10 @@ def run(
     """
     started = time.perf_counter()
     device = choose_device(options.device)
-    start_server()
     data, matrix = prepare(benchmark, options.data_dir, device)
 
-    # Importing MLflow takes seconds; bad input fails before.
+    # Importing MLflow takes seconds; bad input fails before, and the server imports meanwhile.
+    start_server()
     from aebench.tracking.connection import create_database, store_uri
     from aebench.tracking.store import Store
 
