@@ -29,6 +29,7 @@ def aebench_autoencoders():
     return [AutoencoderRecord(name="held", title="Held", summary="its training waits while `hold` exists", build=build)]
 """
 COMMAND = ("run", "--epochs", "3", "--models", "shallow,held", "--tasks", "reconstruction,interpolation")
+STORED = {"cell.reconstruction.status": "ok", "cell.interpolation.status": "ok"}
 
 
 def _runs(home):
@@ -70,7 +71,7 @@ def interrupted(home, plugin):
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         _wait_until(lambda: "shallow × interpolation" in (home.path / "log").read_text())
-        _wait_until(lambda: any(run.data.tags.get("cell.interpolation.status") == "ok" for run in _runs(home)))
+        _wait_until(lambda: any(STORED.items() <= run.data.tags.items() for run in _runs(home)))
         workers = psutil.Process(process.pid).children(recursive=True)
         for stop in stops:
             os.kill(process.pid, stop)

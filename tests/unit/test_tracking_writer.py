@@ -1,6 +1,7 @@
 """A matrix as it is recorded in a real store: runs, metrics, files, what is reused, and how runs end."""
 
 import json
+import sqlite3
 from collections import Counter
 from pathlib import Path
 
@@ -181,6 +182,22 @@ def test_an_interruption_while_runs_are_opened_leaves_none_open(
     target = MatrixRun(Interrupted(client, experiment_id), rotation, store.delivery(journal))
     with pytest.raises(KeyboardInterrupt):
         target.__enter__()
+    assert set(status_of(target.parent_id).values()) == {"KILLED"}
+
+
+def test_a_call_that_is_interrupted_in_the_middle_does_not_keep_the_database(
+    open_store, mlflow_store, status_of, rotation, journal
+):
+    """The exception of a signal leaves the call, but its traceback still refers to the open transaction."""
+
+    def write():
+        connection = sqlite3.connect(mlflow_store.removeprefix("sqlite:///"))
+        connection.execute("begin immediate")
+        raise SystemExit
+
+    target = open_store().open_matrix(rotation, journal, new=False)
+    with pytest.raises(SystemExit), target:
+        write()
     assert set(status_of(target.parent_id).values()) == {"KILLED"}
 
 

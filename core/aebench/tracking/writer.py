@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -80,6 +82,10 @@ class MatrixRun:
         if kind is None:
             self._delivery.finish()
         else:
+            if error is not None:
+                # Its traceback may refer to a call with an open transaction, which locks the database.
+                traceback.clear_frames(error.__traceback__)
+                gc.collect()
             with contextlib.suppress(AebenchError):  # what is not delivered now is kept
                 self._delivery.attempt(force=True)
 
