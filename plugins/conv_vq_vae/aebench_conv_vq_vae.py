@@ -74,9 +74,10 @@ class ConvVQVAE(Autoencoder):
         That is the codeword c with the least |v - c|^2 = |v|^2 + 2 (|c|^2 / 2 - v c): `cdist` is slower, because it
         also computes |v|^2 and roots.
         """
+        vectors = self.vectors(h).float()
         half_squares = self.codebook.square().sum(dim=1) / 2
-        with torch.autocast(h.device.type, enabled=False):
-            differences = torch.addmm(half_squares, self.vectors(h).float(), self.codebook.T, alpha=-1)
+        # In place, because autocast leaves that in float32.
+        differences = half_squares.repeat(vectors.shape[0], 1).addmm_(vectors, self.codebook.T, alpha=-1)
         return differences.argmin(dim=1).unflatten(0, (-1, self.cells))
 
     def look_up(self, indices: Tensor) -> Tensor:

@@ -73,9 +73,12 @@ class Stop:
 
 
 def start_server() -> None:
-    """On Linux, start the process from which workers are forked: it imports PyTorch while the caller goes on."""
+    """On Linux, start the process from which workers are forked: it imports PyTorch while the caller goes on.
+
+    An error of the system shows again when the first worker starts.
+    """
     if isinstance(_context(), ForkServerContext):
-        with _worker_environment(), _without_interrupts():
+        with contextlib.suppress(OSError), _worker_environment(), _without_interrupts():
             forkserver.ensure_running()
 
 

@@ -94,14 +94,14 @@ def run(
     device = choose_device(options.device)
     data, matrix = prepare(benchmark, options.data_dir, device)
 
-    # Importing MLflow takes seconds; bad input fails before, and the server imports meanwhile.
-    start_server()
+    # Imports MLflow, which takes seconds; bad input fails before.
     from aebench.tracking.connection import create_database, store_uri
     from aebench.tracking.store import Store
 
     work = WorkFolder(options.work_dir)
     experiment = options.experiment or f"aebench-{benchmark.dataset.record.name}"
     with work.new_run() as folder:
+        start_server()  # in the folder of the run, which keeps its temporary files
         create_database(store_uri(options.tracking_uri))
         store = Store(options.tracking_uri, experiment, progress.note)
         deliver_abandoned(work, store, progress.note)
