@@ -56,6 +56,7 @@ def _milliseconds_of_a_collection(repeats: int) -> dict[str, Any]:
         print(f"a collection, {name}: {spread} ms", flush=True)
         results[name] = asdict(spread)
         gc.freeze()
+    gc.unfreeze()  # some libraries report frozen objects as leaks when the process ends
     return results
 
 

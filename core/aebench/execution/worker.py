@@ -122,7 +122,6 @@ def _serve(pipe: Connection, config: WorkerConfig, environment: dict[str, str]) 
     device = torch.device(config.device)
     runner = JobRunner(create_registry(without=config.without), FolderStore(config.artifacts), device)
     runner.prepare(config.prepares, config.data)
-    gc.collect()
     gc.freeze()  # later collections need not look through the many objects of imported modules
     return_freed_memory()
     with contextlib.suppress(EOFError, OSError):  # the driver has closed the pipe
